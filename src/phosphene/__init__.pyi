@@ -1,0 +1,17 @@
+from .data.recording import Recording as Recording
+from .data.recording import Sensors as Sensors
+from .data.splits import HeldOut as HeldOut
+from .data.splits import Split as Split
+from .data.splits import split_concepts as split_concepts
+from .data.stimuli import StimulusSet as StimulusSet
+from .evaluation.protocol import Protocol as Protocol
+from .evaluation.result import Result as Result
+from .evaluation.similarity import Embeddings as Embeddings
+from .evaluation.similarity import Similarity as Similarity
+from .methods.nice import NICE as NICE
+from .methods.ridge import Ridge as Ridge
+from .methods.ubp import UBP as UBP
+from .stimuli.bank import FeatureBank as FeatureBank
+from .training.paired import PairedData as PairedData
+
+__version__: str

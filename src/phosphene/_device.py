@@ -1,0 +1,91 @@
+"""Choice of device and precision, by probing the machine rather than by assuming it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16"]
+# Measured gains are either near 1 (emulated) or well above 2 (native), so that 1.5 separates them.
+BF16_MIN_GAIN = 1.5
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` is the first CUDA device when there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """``auto`` is bf16 where the device computes matrix products in it clearly faster."""
+    if name in ("fp32", "bf16"):
+        return name  # type: ignore[return-value]
+    if name != "auto":
+        raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', not {name!r}")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if bf16_gain() >= BF16_MIN_GAIN else "fp32"
+
+
+@functools.cache
+def bf16_gain(size: int = 768) -> float:
+    """How many times faster a bf16 matrix product is than an fp32 one on this CPU.
+
+    The answer is kept per machine and torch version: a probe is a timing, and a timing that came
+    out differently tomorrow would change results that are promised to be the same.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return 0.0
+    note = cache_folder() / f"bf16-probe-{_cpu_name()}-torch{torch.__version__}.json"
+    try:
+        return float(json.loads(note.read_text())["gain"])
+    except (OSError, ValueError, KeyError):
+        pass
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(size, size, dtype=dtype)
+        runs = []
+        for _ in range(6):
+            start = time.perf_counter()
+            torch.mm(a, a)
+            runs.append(time.perf_counter() - start)
+        seconds[dtype] = min(runs)
+    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps({"gain": gain}))
+        partial.replace(note)
+    except OSError:  # a read-only home costs a fresh probe per process, nothing else
+        pass
+    return gain
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be computed again; ``PHOSPHENE_CACHE`` moves it."""
+    if chosen := os.environ.get("PHOSPHENE_CACHE"):
+        return Path(chosen)
+    import pooch
+
+    return Path(pooch.os_cache("phosphene"))
+
+
+def _cpu_name() -> str:
+    name = ""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2]
+                break
+    except OSError:
+        import platform
+
+        name = platform.processor() or platform.machine()
+    return "".join(c if c.isalnum() else "-" for c in name.strip()) or "cpu"

@@ -1,0 +1,1 @@
+"""Recordings, stimuli and splits: what was recorded while seeing what, and who may learn of it."""

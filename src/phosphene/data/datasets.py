@@ -1,0 +1,230 @@
+"""Facts about public data sets: what they hold, who may use them and where they are.
+
+Nothing is downloaded here. Data with an access form is never fetched silently: ``access`` says what
+to accept, and where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from phosphene import _registry
+from phosphene.data.sensors import Modality
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a data set; None means not known here.
+
+    Attributes
+    ----------
+    name, title : str
+        Registered name and full title.
+    modality : {"eeg", "meg", "ecog", "fmri"}
+        What was measured.
+    subjects : int or None
+        Number of people.
+    channels : str
+        Channels or voxels.
+    sfreq : float or None
+        Sampling rate of the raw recording in Hz.
+    images : str
+        Stimuli: how many, and how they are split.
+    licence : str
+        Terms of the recordings and of the images.
+    citation, doi : str
+        Publication; the DOI may be "".
+    url_ids : dict of str to str
+        Identifiers where the data lie, e.g. ``{"openneuro": "ds004212"}``.
+    access : str
+        How to come by it.
+    notes : tuple of str
+        Pitfalls.
+    """
+
+    name: str
+    title: str
+    modality: Modality
+    subjects: int | None
+    channels: str
+    sfreq: float | None
+    images: str
+    licence: str
+    citation: str
+    doi: str
+    url_ids: dict[str, str]
+    access: str
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain form, for JSON."""
+        return asdict(self)
+
+
+def get_dataset(name: str) -> DatasetInfo:
+    """Facts about a data set by name.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not registered; the nearest names are listed.
+
+    Examples
+    --------
+    >>> get_dataset("things_meg").subjects
+    4
+    """
+    info: DatasetInfo = _registry.get("dataset", name)
+    return info
+
+
+_ALL = (
+    DatasetInfo(
+        name="things_eeg2",
+        title="THINGS-EEG2",
+        modality="eeg",
+        subjects=10,
+        channels="63 EEG channels; 17 in the authors' preprocessed files",
+        sfreq=1000.0,
+        images="16540 training images (1654 concepts x 10) x 4 repetitions; "
+        "200 test images (200 other concepts) x 80 repetitions",
+        licence="recordings CC BY 4.0; images not redistributable",
+        citation="Gifford et al. 2022",
+        doi="",
+        url_ids={
+            "osf": "3jk45",
+            "osf_raw": "crxs4",
+            "osf_preprocessed": "anp5v",
+            "osf_images": "y63gw",
+        },
+        access="open on OSF; the images come separately",
+        notes=(
+            "the first k repetitions depend on the layout: some shuffle across sessions",
+            "the NICE and ATM layout states 300 times for 250 samples",
+            "raw events: image index + 1; 99999 is a catch trial",
+        ),
+    ),
+    DatasetInfo(
+        name="things_meg",
+        title="THINGS-MEG",
+        modality="meg",
+        subjects=4,
+        channels="271 MEG channels",
+        sfreq=None,
+        images="test: 200 images x 12 repetitions",
+        licence="recordings CC0",
+        citation="Hebart et al. 2023",
+        doi="",
+        url_ids={"openneuro": "ds004212"},
+        access="open on OpenNeuro; THINGS images have terms of their own",
+        notes=(
+            "test concepts have training images too: drop them for zero-shot decoding",
+            "onsets in events.tsv carry about 150 ms of software delay: use the epochs",
+            "event 999999 is a catch trial",
+        ),
+    ),
+    DatasetInfo(
+        name="god",
+        title="Generic Object Decoding",
+        modality="fmri",
+        subjects=5,
+        channels="voxels in named regions, chosen by key",
+        sfreq=None,
+        images="training 150 categories x 8 images; test 50 seen images x 35; "
+        "imagery 50 categories x 10",
+        licence="",
+        citation="Horikawa & Kamitani 2017",
+        doi="",
+        url_ids={"openneuro": "ds001246", "figshare": "7387130"},
+        access="open on OpenNeuro and figshare",
+        notes=("DataType 1 is training, 2 test seen, 3 imagery",),
+    ),
+    DatasetInfo(
+        name="nsd",
+        title="Natural Scenes Dataset",
+        modality="fmri",
+        subjects=8,
+        channels="nsdgeneral voxels of subjects 1 to 8: 15724, 14278, 15226, 13153, 13039, 17907, "
+        "12682, 14386",
+        sfreq=None,
+        images="73000 images of 425 x 425 pixels; 1000 shared by all are the test, "
+        "515 of them seen three times by all",
+        licence="terms and access form; no redistribution",
+        citation="Natural Scenes Dataset",
+        doi="",
+        url_ids={},
+        access="fill in the access form of the data set and accept its terms; never downloaded "
+        "by phosphene without that",
+        notes=(
+            "betas are int16: divide by 300 for percent signal change",
+            "nsd_expdesign counts from 1; masterordering > 1000 is training",
+            "the tests of 982 and of 1000 images are different tests",
+        ),
+    ),
+    DatasetInfo(
+        name="things_fmri",
+        title="THINGS-fMRI",
+        modality="fmri",
+        subjects=3,
+        channels="voxels, with noise ceiling and regions in a table",
+        sfreq=None,
+        images="9840 trials per subject",
+        licence="",
+        citation="THINGS-fMRI",
+        doi="",
+        url_ids={"openneuro": "ds004192"},
+        access="open on OpenNeuro; THINGS images have terms of their own",
+    ),
+    DatasetInfo(
+        name="bold5000",
+        title="BOLD5000",
+        modality="fmri",
+        subjects=4,
+        channels="voxels of the GLMsingle betas (release 2)",
+        sfreq=None,
+        images="",
+        licence="",
+        citation="BOLD5000",
+        doi="",
+        url_ids={"openneuro": "ds001499"},
+        access="open on OpenNeuro; read as a 4-D series with mask and events",
+        notes=("subjects are called CSI1 to CSI4",),
+    ),
+    DatasetInfo(
+        name="haxby2001",
+        title="Haxby 2001, one subject, one posterior slice",
+        modality="fmri",
+        subjects=1,
+        channels="530 voxels",
+        sfreq=0.4,
+        images="8 object categories and rest, 12 runs of 121 volumes; no image identity",
+        licence="CC BY-SA 3.0 (authors); as shipped with PyMVPA (MIT)",
+        citation="Haxby et al. 2001",
+        doi="",
+        url_ids={},
+        access="one slice, as shipped with PyMVPA",
+        notes=("a random split of volumes leaks: leave one run out, and average over blocks",),
+    ),
+    DatasetInfo(
+        name="miyawaki2008",
+        title="Miyawaki 2008, block patterns",
+        modality="fmri",
+        subjects=None,
+        channels="967 voxels",
+        sfreq=None,
+        images="107 + 12 blocks of 28 x 28 stimuli, 20 distinct figures, 12 sessions",
+        licence="re-packed by others; terms unclear",
+        citation="Miyawaki et al. 2008",
+        doi="",
+        url_ids={},
+        access="re-packed by others; terms unclear",
+        notes=(
+            "labelTrn and labelTest are session numbers, not classes",
+            "the file's own split mixes sessions and repeats images",
+        ),
+    ),
+)
+
+for _info in _ALL:
+    _registry.add("dataset", _info.name, _info, summary=f"{_info.title}: {_info.modality}")

@@ -1,0 +1,1 @@
+"""From measured signals to trials worth decoding; every fitted step remembers what it saw."""
