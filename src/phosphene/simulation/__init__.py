@@ -1,0 +1,1 @@
+"""Simulated experiments with known ground truth."""

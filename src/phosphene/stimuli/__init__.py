@@ -1,0 +1,1 @@
+"""The image side: views, encoders, text and the feature bank."""

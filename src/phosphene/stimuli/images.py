@@ -1,0 +1,128 @@
+"""From a decoded picture to what an image encoder takes: resize, crop, scale to [0, 1].
+
+Views apply to the result, and each encoder standardises after them with its own mean and
+deviation. Both steps are part of the address of a feature, through :func:`preprocessing`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from phosphene.errors import DataError
+
+PREPROCESSING_VERSION = 1
+"""Raised whenever the same picture would come out of :func:`prepare` differently."""
+
+Mode = Literal["crop", "squash"]
+
+
+def fit(
+    image: NDArray[np.uint8], size: int = 224, resize: int | None = None, mode: Mode = "crop"
+) -> NDArray[np.uint8]:
+    """Bring a picture to a square of ``size`` pixels.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB picture.
+    size : int
+        Side of the result in pixels.
+    resize : int, optional
+        Length that the short side is resized to before the crop; default ``size``.
+    mode : {"crop", "squash"}
+        ``crop`` keeps the proportions and cuts the centre; ``squash`` changes them and keeps
+        everything (``resize`` has no meaning then).
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size, 3)
+
+    Notes
+    -----
+    Bicubic with Pillow's antialiasing on 8-bit values, the long side rounded down, the crop's
+    corner rounded down. On square pictures this is what CLIP's processor computes.
+
+    Examples
+    --------
+    >>> fit(np.zeros((40, 30, 3), np.uint8), size=8, resize=10).shape
+    (8, 8, 3)
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(
+            "a picture is an RGB array",
+            found=f"{image.dtype} of shape {image.shape}",
+            expected="uint8 of shape (height, width, 3)",
+        )
+    height, width = image.shape[:2]
+    if mode == "squash":
+        target = (size, size)
+    elif mode == "crop":
+        short = size if resize is None else resize
+        if short < size:
+            raise DataError("the crop is larger than the resized picture", found=(short, size))
+        if width <= height:
+            target = (short, max(int(short * height / width), short))
+        else:
+            target = (max(int(short * width / height), short), short)
+    else:
+        raise DataError("unknown way to fit a picture", found=mode, expected="crop or squash")
+    picture = Image.fromarray(image)
+    if target != (width, height):
+        picture = picture.resize(target, Image.Resampling.BICUBIC)
+    left, top = (target[0] - size) // 2, (target[1] - size) // 2
+    return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+def prepare(
+    image: NDArray[np.uint8], size: int = 224, resize: int | None = 256, mode: Mode = "crop"
+) -> NDArray[np.float32]:
+    """Bring a picture to the encoder's size and to floats in [0, 1].
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB picture.
+    size, resize, mode
+        As in :func:`fit`.
+
+    Returns
+    -------
+    ndarray of float32, shape (3, size, size)
+
+    Examples
+    --------
+    >>> prepared = prepare(np.full((300, 300, 3), 255, np.uint8))
+    >>> prepared.shape, float(prepared.max())
+    ((3, 224, 224), 1.0)
+    """
+    fitted = fit(image, size, resize, mode)
+    return np.ascontiguousarray(fitted.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def preprocessing(
+    size: int,
+    resize: int | None,
+    mode: Mode = "crop",
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+) -> dict[str, Any]:
+    """Describe an encoder's preprocessing for the address of its features.
+
+    Examples
+    --------
+    >>> preprocessing(224, 256)["size"]
+    224
+    """
+    return {
+        "version": PREPROCESSING_VERSION,
+        "size": size,
+        "resize": resize,
+        "mode": mode,
+        "interpolation": "pillow-bicubic",
+        "mean": list(mean),
+        "std": list(std),
+    }
