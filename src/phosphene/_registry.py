@@ -126,5 +126,6 @@ def get(kind: str, name: str) -> Any:
 
 def did_you_mean(name: str, known: Any) -> str | None:
     """A hint with the nearest of the known names, or None when nothing is near."""
-    near = difflib.get_close_matches(name.lower(), [str(k) for k in known], n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else None
+    spelling = {str(item).lower(): str(item) for item in known}
+    near = difflib.get_close_matches(name.lower(), list(spelling), n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(repr(spelling[n]) for n in near)}?" if near else None

@@ -1,0 +1,1 @@
+"""Linear estimators with scikit-learn's manners."""

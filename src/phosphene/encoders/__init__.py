@@ -1,0 +1,1 @@
+"""Brain encoders, one per file: (batch, channels, times) to (batch, width)."""

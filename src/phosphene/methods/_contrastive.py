@@ -1,0 +1,461 @@
+"""What decoders share that train a brain encoder against a target space by contrast.
+
+A method overrides what differs, and nothing else:
+
+- ``_targets``, ``_gallery``: which vectors of the bank are targets, and candidates;
+- ``_build``: the modules (brain encoder, objective, projectors, ...);
+- ``_start``: state beside parameters (``self._state``), such as a level per trial;
+- ``_pick_views``: which level of which target each trial of a batch is compared with;
+- ``_augment``, ``_forward``, ``_loss``: one step;
+- ``_on_epoch_start``, ``_on_epoch_end``, ``_learning_rate``: between steps;
+- ``_vector``, ``_project``, ``_scores``: what is embedded, what image-side modules make of the
+  bank's vectors, and how candidates are scored (validation included).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from phosphene import _random, _registry
+from phosphene._device import resolve_device, resolve_precision
+from phosphene._saving import sha256_json
+from phosphene.data.recording import Recording
+from phosphene.encoders._base import BrainEncoder
+from phosphene.errors import DataError
+from phosphene.evaluation.similarity import Embeddings, Similarity, gallery_embeddings
+from phosphene.methods._decoder import Decoder, Floats
+from phosphene.methods._outputs import cast_all, join
+from phosphene.methods._protocol import describe_params
+from phosphene.objectives.infonce import InfoNCE, Normalise, Temperature
+from phosphene.stimuli.bank import FeatureBank
+from phosphene.training.checkpoint import CheckpointFolder
+from phosphene.training.loop import Optimiser, Settings, Task, train
+from phosphene.training.paired import PairedData, Picks
+from phosphene.training.scaling import ChannelScaler
+from phosphene.training.selection import Selection, topk_accuracy, validation_mask
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What the modules of a method are built from.
+
+    Parameters
+    ----------
+    n_chans : int
+    n_times : int or None
+        None for voxels.
+    widths : dict of str to int
+        Width of each target by name.
+    subjects : list of str
+        Subjects of the training data, in the order of ``Batch.subject``.
+    """
+
+    n_chans: int
+    n_times: int | None
+    widths: dict[str, int]
+    subjects: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ContrastiveDecoder(Decoder):
+    """Base of methods that align a brain encoder with a target space by a contrastive loss.
+
+    Parameters
+    ----------
+    encoder : str, nn.Module or callable
+        Registered name, a module (B, C, T) -> (B, D), or a function of ``n_chans``, ``n_times``
+        and ``n_outputs`` that returns one.
+    encoder_params : mapping, optional
+        Further arguments of the encoder.
+    normalise, temperature, temperature_init, learn_temperature
+        See `phosphene.objectives.infonce.InfoNCE`.
+    optimiser : {"adamw", "adam"}
+    lr, weight_decay : float
+    betas : tuple of float
+    batch_size, epochs : int
+    selection : {"held_out_concepts", "fixed_epoch"}
+        Keep the epoch with the best accuracy on held-out training concepts, or the last one.
+    validation_fraction : float
+        Share of training concepts held out; they are then not trained on.
+    patience : int, optional
+        Stop after so many epochs without a better one.
+    device, precision : str
+        "auto" takes CUDA where there is one, and bf16 where the device gains from it.
+    max_resident_bytes : int, optional
+        Signals larger than this are read from their memory map batch by batch.
+    views, layer, average_repetitions, standardise, random_state
+        See `Decoder`.
+
+    Attributes
+    ----------
+    history_ : DataFrame
+        Per epoch: ``epoch``, ``loss``, ``val_top1``, ``val_top5``, ``lr``, ``seconds``.
+    selected_epoch_ : int
+        The epoch whose weights are kept, from 0.
+    modules_ : nn.ModuleDict
+        The trained modules.
+    device_, precision_ : str
+        What "auto" came to.
+    """
+
+    encoder: Any = "eegproject"
+    encoder_params: Mapping[str, Any] | None = None
+    normalise: Normalise = "both"
+    temperature: Temperature = "exp"
+    temperature_init: float | None = None
+    learn_temperature: bool = True
+    optimiser: Optimiser = "adamw"
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    batch_size: int = 1024
+    epochs: int = 50
+    selection: Selection = "held_out_concepts"
+    validation_fraction: float = 0.1
+    patience: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    max_resident_bytes: int | None = None
+
+    _facts: ClassVar[tuple[str, ...]] = (
+        *Decoder._facts,
+        "history_",
+        "selected_epoch_",
+        "device_",
+        "precision_",
+        "_shapes",
+    )
+    _checkpoint_seconds: ClassVar[float] = 15.0
+
+    # ------------------------------------------------------- what methods override
+    def _targets(self, bank: FeatureBank, ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Target vectors (levels, stimuli, width) by name; levels are the views by default."""
+        return {"image": bank.stack(self.views_, self.layer_, ids)}
+
+    def _gallery(self, bank: FeatureBank, ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Vectors (candidates, width) by name that ``_scores`` compares with."""
+        return {"image": bank.vectors(self.gallery_view_, self.layer_, ids)}
+
+    def _build(self, shapes: Shapes) -> nn.ModuleDict:
+        """All modules, each initialised from its own stream (`_named`)."""
+        return nn.ModuleDict(
+            {
+                "encoder": self._make_encoder(shapes, shapes.widths["image"]),
+                "objective": self._make_objective(),
+            }
+        )
+
+    def _start(self, data: PairedData) -> None:
+        """Set ``self._state``: tensors that belong to the training and are not parameters."""
+
+    def _pick_views(self, index: torch.Tensor) -> Picks:
+        """Target levels of some trials: the view of inference by default."""
+        return {"image": self.views_.index(self.gallery_view_)}
+
+    def _augment(self, brain: torch.Tensor) -> torch.Tensor:
+        """Change a training batch; draws from torch's global generator repeat on resumption."""
+        return brain
+
+    def _forward(self, brain: torch.Tensor, subject: torch.Tensor) -> Any:
+        """Whatever ``_loss``, ``_vector`` and ``_scores`` take, from prepared signals."""
+        return self._encode(brain)
+
+    def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+        """Loss of a batch; ``targets["stimulus"]`` is there where stimuli repeat."""
+        loss: torch.Tensor = self.modules_["objective"](
+            z, targets["image"], targets.get("stimulus")
+        )
+        return loss
+
+    def _on_epoch_start(self, epoch: int) -> None:
+        """Called before the first batch of an epoch."""
+
+    def _on_epoch_end(self, epoch: int) -> None:
+        """Called after the last step of an epoch, before validation."""
+
+    def _learning_rate(self, epoch: int) -> float:
+        """Learning rate of an epoch."""
+        return self.lr
+
+    def _vector(self, z: Any) -> torch.Tensor:
+        """The embedding (B, D) among what ``_forward`` returned."""
+        return z  # type: ignore[no-any-return]
+
+    def _project(self, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Target vectors after image-side modules; there are none by default.
+
+        Applied to the gallery before ``_scores``; a method with such modules also calls it in
+        ``_loss``.
+        """
+        return targets
+
+    def _scores(self, z: Any, gallery: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Scores (queries, candidates): the cosine by default. Also used for validation.
+
+        Free of modules: it gets float64 at inference.
+        """
+        queries = nn.functional.normalize(self._vector(z), dim=1)
+        return queries @ nn.functional.normalize(gallery["image"], dim=1).T
+
+    # --------------------------------------------------------------------- helpers
+    def _named(self, name: str, make: Callable[[], nn.Module]) -> nn.Module:
+        """Build a module from the random stream of its name, whatever else is built."""
+        with _random.seeded(self.random_state, "init", name):
+            return make()
+
+    def _make_encoder(self, shapes: Shapes, n_outputs: int, name: str = "encoder") -> nn.Module:
+        if isinstance(self.encoder, nn.Module):
+            return deepcopy(self.encoder)
+        make = self.encoder
+        if isinstance(make, str):
+            make = _registry.get("encoder", make)
+        sizes = {"n_chans": shapes.n_chans, "n_times": shapes.n_times, "n_outputs": n_outputs}
+        params = dict(self.encoder_params or {})
+        module = self._named(name, lambda: make(**sizes, **params))
+        if not isinstance(module, nn.Module):
+            raise DataError(
+                "the encoder is no torch module",
+                found=type(module).__name__,
+                expected="a registered name, an nn.Module, or a function that returns one",
+            )
+        return module
+
+    def _make_objective(self) -> InfoNCE:
+        return InfoNCE(
+            self.normalise, self.temperature, self.temperature_init, self.learn_temperature
+        )
+
+    def _encode(self, brain: torch.Tensor, name: str = "encoder") -> torch.Tensor:
+        encoder = self.modules_[name]
+        if self._prepare() is not None:
+            return encoder(brain, prepared=True)  # type: ignore[no-any-return]
+        return encoder(brain)  # type: ignore[no-any-return]
+
+    def _prepare(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """The encoder's parameter-free transform, if it has one that may run once per data set."""
+        encoder = self.modules_["encoder"]
+        augments = type(self)._augment is not ContrastiveDecoder._augment
+        if not isinstance(encoder, BrainEncoder) or augments:
+            return None
+        return None if type(encoder).prepare is BrainEncoder.prepare else encoder.prepare
+
+    # --------------------------------------------------------------------- fitting
+    def _fit(
+        self,
+        train_data: Recording,
+        bank: FeatureBank,
+        *,
+        checkpoint: Path | None,
+        progress: bool,
+        owned: bool,
+    ) -> None:
+        device = resolve_device(self.device)
+        precision = resolve_precision(self.precision, device)
+        self.device_, self.precision_ = str(device), precision
+        held_out = None
+        if self.selection == "held_out_concepts":
+            held_out = validation_mask(train_data, self.validation_fraction, self.random_state)
+        fingerprint = "" if checkpoint is None else self._fingerprint(train_data, bank)
+        targets = self._targets(bank, self.train_stimuli_)
+        fitted = None if held_out is None else np.flatnonzero(~held_out)
+        self.scaler_ = (
+            ChannelScaler.fit(train_data, fitted, names=self.channel_names_)
+            if self.standardise
+            else ChannelScaler.identity(self.n_chans_)
+        )
+        widths = {name: int(value.shape[2]) for name, value in targets.items()}
+        subjects = list(dict.fromkeys(train_data.trials["subject"].astype(str)))
+        shapes = Shapes(self.n_chans_, self.n_times_, widths, subjects)
+        self._shapes = asdict(shapes)
+        self._subjects = subjects
+        self.modules_ = self._build(shapes).to(device)
+        data = PairedData.build(
+            train_data,
+            bank,
+            targets=targets,
+            scaler=self.scaler_,
+            prepare=self._prepare(),
+            device=device,
+            max_resident_bytes=self.max_resident_bytes,
+            owned=owned,
+        )
+        self._state: dict[str, torch.Tensor] = {}
+        self._start(data)
+        task = Task(
+            self.modules_,
+            lambda batch: self._forward(self._augment(batch.brain), batch.subject),
+            self._loss,
+            self._pick_views,
+            self._on_epoch_start,
+            self._on_epoch_end,
+            self._learning_rate,
+            None if held_out is None else self._validator(data, held_out, bank, precision),
+            self._state,
+        )
+        settings = Settings(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            betas=self.betas,
+            optimiser=self.optimiser,
+            seed=self.random_state,
+            selection=self.selection,
+            patience=self.patience,
+            precision=precision,
+            progress=progress,
+            description=type(self).__name__,
+        )
+        folder = None
+        if checkpoint is not None:
+            folder = CheckpointFolder(
+                checkpoint, fingerprint, every_seconds=self._checkpoint_seconds
+            )
+        rows = None if fitted is None else torch.from_numpy(fitted).to(device)
+        history = train(task, data, settings, rows=rows, checkpoint=folder)
+        self.history_, self.selected_epoch_ = history.epochs, history.selected_epoch
+        self.modules_.zero_grad(set_to_none=True)
+
+    def _fingerprint(self, recording: Recording, bank: FeatureBank) -> str:
+        return sha256_json(
+            {
+                "class": type(self).__qualname__,
+                "params": describe_params(self),
+                "precision": self.precision_,
+                "device": self.device_,
+                "recording": recording.fingerprint,
+                "bank": bank.hash,
+            }
+        )
+
+    def _validator(
+        self,
+        data: PairedData,
+        held_out: npt.NDArray[np.bool_],
+        bank: FeatureBank,
+        precision: str,
+    ) -> Callable[[], dict[str, float]]:
+        """Retrieval among the held-out stimuli, by the method's own rule of scoring."""
+        rows = torch.from_numpy(np.flatnonzero(held_out)).to(data.device)
+        stimuli, true = torch.unique(data.stimulus[rows], return_inverse=True)
+        vectors = self._gallery(bank, [data.stimuli[i] for i in stimuli.tolist()])
+        gallery = {name: torch.as_tensor(v).to(data.device) for name, v in vectors.items()}
+
+        def validate() -> dict[str, float]:
+            self.modules_.eval()
+            scores = []
+            for part in torch.split(rows, _ROWS):
+                brain = data.source.take(part)
+                with torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    z = self._forward(brain, data.subject[part])
+                candidates = self._project(gallery)
+                scores.append(self._scores(cast_all(z, torch.float32), candidates))
+            matrix = torch.cat(scores)
+            return {f"val_top{k}": float(topk_accuracy(matrix, true, k)) for k in (1, 5)}
+
+        return validate
+
+    # ------------------------------------------------------------------- inference
+    @torch.no_grad()
+    def _encode_all(self, recording: Recording) -> Any:
+        """``_forward`` over all trials, on the CPU, in float32 whatever training used."""
+        device = next(self.modules_.parameters()).device
+        self.modules_.eval()
+        prepare = self._prepare()
+        known = {name: code for code, name in enumerate(self._subjects)}
+        names = recording.trials["subject"].astype(str) if "subject" in recording.trials else None
+        parts = []
+        for start in range(0, recording.n_trials, _ROWS):
+            stop = min(start + _ROWS, recording.n_trials)
+            block = self.scaler_.apply(recording.take(slice(start, stop)))
+            brain = torch.from_numpy(block).to(device)
+            codes = [-1] * len(brain)
+            if names is not None:
+                codes = [known.get(name, -1) for name in names.iloc[start:stop]]
+            subject = torch.tensor(codes, device=device)
+            z = self._forward(brain if prepare is None else prepare(brain), subject)
+            parts.append(cast_all(z, torch.float32, "cpu"))
+        return join(parts)
+
+    def _embed(self, recording: Recording) -> Floats:
+        return self._vector(self._encode_all(recording)).numpy()
+
+    def similarity(
+        self, recording: Any, gallery: FeatureBank, *, ids: Sequence[str] | None = None
+    ) -> Similarity:
+        """Scores of each trial against each candidate, by the method's rule (cosine by default).
+
+        Parameters
+        ----------
+        recording : Recording, mne.Epochs or (array, trials)
+            Queries, one row each; nothing is averaged here.
+        gallery : FeatureBank
+            Bank of the same space.
+        ids : sequence of str, optional
+            Candidates; all stimuli of the bank by default.
+
+        Returns
+        -------
+        Similarity
+            Shape (trials, candidates).
+        """
+        aligned = self._aligned(recording)
+        candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
+        z = self._encode_all(aligned)
+        Embeddings(self._vector(z).numpy(), aligned.trials, self.space_).require_space(candidates)
+        # In float64, so that a query's scores do not depend on the batch that it comes in.
+        vectors = self._gallery(gallery, list(candidates.ids))
+        device = next(self.modules_.parameters()).device
+        placed = {name: torch.as_tensor(v).to(device) for name, v in vectors.items()}
+        with torch.no_grad():
+            wide = cast_all(self._project(placed), torch.float64, "cpu")
+        matrix = self._scores(cast_all(z, torch.float64), wide)
+        return Similarity(
+            matrix.numpy(),
+            aligned.trials,
+            candidates.ids,
+            candidates.concepts,
+            uses_gallery_text=candidates.uses_names,
+        )
+
+    # ----------------------------------------------------------------------- state
+    def _selection_rule(self) -> str:
+        return self.selection
+
+    def _validation_rule(self) -> str:
+        if self.selection == "fixed_epoch":
+            return "none"
+        return f"{100 * self.validation_fraction:g} % of the training concepts"
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        weights = {
+            f"modules.{name}": value.detach().cpu().numpy()
+            for name, value in self.modules_.state_dict().items()
+        }
+        return {**super()._arrays(), **weights}
+
+    def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        super()._restore(arrays)
+        shapes = Shapes(**self._shapes)
+        self._subjects = shapes.subjects
+        modules = self._build(shapes)
+        modules.load_state_dict(
+            {
+                name.removeprefix("modules."): torch.from_numpy(np.array(value))
+                for name, value in arrays.items()
+                if name.startswith("modules.")
+            }
+        )
+        device = resolve_device(self.device)
+        self.modules_ = modules.to(device).eval()

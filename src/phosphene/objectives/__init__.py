@@ -1,0 +1,1 @@
+"""Training objectives, free of model code."""

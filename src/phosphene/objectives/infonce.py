@@ -1,0 +1,148 @@
+"""InfoNCE: the symmetric contrastive loss, with its normalisation and temperature named."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+
+from phosphene._registry import register
+from phosphene.errors import DataError
+
+Normalise = Literal["both", "target", "none"]
+Temperature = Literal["exp", "softplus", "raw", "fixed"]
+
+_INVERSE_TAU = 1 / 0.07
+
+
+@register("objective", "infonce")
+class InfoNCE(nn.Module):
+    r"""Symmetric cross-entropy over the similarities of a batch.
+
+    .. math::
+
+        L = \tfrac{1}{2B} \sum_i \Big[ \log\!\sum_j e^{l_{ij}} + \log\!\sum_j e^{l_{ji}} \Big]
+            - \tfrac{1}{B} \sum_i \tfrac{1}{|P_i|} \sum_{j \in P_i} l_{ij},
+        \qquad l_{ij} = \text{scale} \cdot z_i^\top v_j
+
+    where :math:`P_i` are the rows that show the stimulus of row i: trials of one stimulus are
+    positives of one another, with a uniform target. With distinct stimuli this is the usual mean
+    of brain-to-image and image-to-brain cross-entropy. The loss is computed in float32, also under
+    autocast.
+
+    Source: van den Oord et al. 2018 (arXiv:1807.03748), in the form of CLIP (arXiv:2103.00020);
+    uniform targets over positives as in Khosla et al. 2020 (arXiv:2004.11362).
+
+    Parameters
+    ----------
+    normalise : {"both", "target", "none"}
+        Which vectors are scaled to unit length: brain and image (CLIP), the image only (UBP and
+        its family, where the gain of the encoder's last layer norm is part of the scale), neither.
+    temperature : {"exp", "softplus", "raw", "fixed"}
+        How the scale follows from its parameter s: exp(s), softplus(s), s itself, or the constant
+        ``init``.
+    init : float, optional
+        s at the start; ln(1/0.07) for exp and softplus (scales 14.3 and 2.73), else 1/0.07.
+    learned : bool
+        Whether s is trained.
+
+    Examples
+    --------
+    >>> loss = InfoNCE(normalise="none", temperature="fixed", init=1.0)
+    >>> eye = torch.eye(2)
+    >>> round(float(loss(eye, eye)), 4)  # ln(1 + e) - 1
+    0.3133
+    >>> round(float(loss(eye, eye, ids=torch.tensor([5, 5]))), 4)  # both are positives
+    0.8133
+    """
+
+    def __init__(
+        self,
+        normalise: Normalise = "both",
+        temperature: Temperature = "exp",
+        init: float | None = None,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        if normalise not in ("both", "target", "none"):
+            raise DataError(
+                "unknown normalisation", found=repr(normalise), expected="both, target or none"
+            )
+        if temperature not in ("exp", "softplus", "raw", "fixed"):
+            raise DataError(
+                "unknown temperature",
+                found=repr(temperature),
+                expected="exp, softplus, raw or fixed",
+            )
+        if init is None:
+            init = math.log(_INVERSE_TAU) if temperature in ("exp", "softplus") else _INVERSE_TAU
+        self.normalise = normalise
+        self.temperature = temperature
+        value = torch.tensor(float(init))
+        self.s: torch.Tensor
+        if learned and temperature != "fixed":
+            self.s = nn.Parameter(value)
+        else:
+            self.register_buffer("s", value)
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """The factor on the similarities, a scalar."""
+        if self.temperature == "exp":
+            return self.s.exp()
+        if self.temperature == "softplus":
+            return nn.functional.softplus(self.s)
+        return self.s
+
+    def forward(
+        self, z: torch.Tensor, v: torch.Tensor, ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Loss of a batch.
+
+        Parameters
+        ----------
+        z : torch.Tensor, shape (B, D)
+            Brain vectors.
+        v : torch.Tensor, shape (B, D)
+            Image vectors, row by row the true ones.
+        ids : torch.Tensor, shape (B,), optional
+            Stimulus of each row; rows that share one are positives of one another. None says that
+            all are distinct.
+
+        Returns
+        -------
+        torch.Tensor
+            Scalar.
+        """
+        return self.with_scores(z, v, ids)[0]
+
+    def with_scores(
+        self, z: torch.Tensor, v: torch.Tensor, ids: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the scaled similarities (B,) of the true pairs without their graph."""
+        with torch.autocast(z.device.type, enabled=False):
+            z, v = _wide(z), _wide(v)
+            if self.normalise == "both":
+                z = nn.functional.normalize(z, dim=1)
+            if self.normalise != "none":
+                v = nn.functional.normalize(v, dim=1)
+            # Scaling the vectors instead of the logits saves a pass over B x B numbers.
+            logits = (z * self.scale) @ v.T
+            true = logits.diagonal()
+            spread = (torch.logsumexp(logits, 0) + torch.logsumexp(logits, 1)) / 2
+            if ids is None:
+                positive = true
+            else:
+                same = ids[:, None] == ids[None, :]
+                positive = (logits * same).sum(1) / same.sum(1)
+            return (spread - positive).mean(), true.detach()
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"normalise={self.normalise!r}, temperature={self.temperature!r}"
+
+
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -1,0 +1,1 @@
+"""Paired tensors, the training loop and its checkpoints."""
