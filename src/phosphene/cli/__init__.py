@@ -1,0 +1,58 @@
+"""The command line: one file per command, each a thin call into the library."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from phosphene.cli import check, demo, doctor, evaluate, fit, predict
+from phosphene.cli import list as list_command
+from phosphene.cli._output import guarded, start_logging
+
+app = typer.Typer(
+    name="phosphene",
+    help="Visual brain decoding: from EEG, MEG, fMRI or ECoG to the seen image.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from phosphene import __version__
+
+        typer.echo(f"phosphene {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what happens; show tracebacks.")
+    ] = False,
+) -> None:
+    """Visual brain decoding: from EEG, MEG, fMRI or ECoG to the seen image."""
+    start_logging(verbose)
+
+
+for _name, _function in (
+    ("demo", demo.demo),
+    ("list", list_command.list_names),
+    ("fit", fit.fit),
+    ("evaluate", evaluate.evaluate),
+    ("predict", predict.predict),
+    ("check", check.check),
+    ("doctor", doctor.doctor),
+):
+    app.command(_name)(guarded(_function))
+
+
+def main() -> None:
+    """Run the command line (the entry point of the installed command ``phosphene``)."""
+    app()

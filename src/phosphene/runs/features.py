@@ -1,0 +1,209 @@
+"""Feature banks from the section ``features`` of a recipe, and of new galleries."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phosphene import _registry
+from phosphene.config import BankFeatures, ImageFeatures, OneHotFeatures, Recipe, TextFeatures
+from phosphene.errors import DataError, RecipeError
+from phosphene.runs.data import Loaded
+
+if TYPE_CHECKING:
+    from phosphene.simulation.scene import Scene
+    from phosphene.stimuli.bank import FeatureBank
+
+
+def method_views(recipe: Recipe) -> list[str] | None:
+    """Views that the recipe's features prescribe to the method; None where the method chooses."""
+    if isinstance(recipe.features, TextFeatures):
+        return ["text"]
+    if isinstance(recipe.features, OneHotFeatures):
+        return ["onehot"]
+    return None
+
+
+def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
+    """Vectors of every stimulus of a recipe's recordings."""
+    from phosphene.data.stimuli import StimulusSet
+    from phosphene.stimuli.bank import FeatureBank
+
+    features = recipe.features
+    if isinstance(features, BankFeatures):
+        if not (features.path / "bank.json").is_file():
+            raise DataError(
+                f"features.path: there is no saved FeatureBank in {features.path}",
+                fix="FeatureBank.save(folder) writes one",
+            )
+        return FeatureBank.load(features.path)
+    if isinstance(features, ImageFeatures):
+        views = features.views or _default_views(recipe)
+        if loaded.scene is not None and features.folder is None:
+            return _scene_bank(loaded.scene, recipe, features, views, progress)
+        if features.folder is None:
+            raise RecipeError(
+                "features.folder is missing: where are the pictures?",
+                fix="features.folder: path/to/images",
+            )
+        if not features.folder.is_dir():
+            raise DataError(f"features.folder: there is no folder {features.folder}")
+        stimuli = StimulusSet.from_folder(features.folder)
+        shown = _shown(loaded)
+        from phosphene.data._ids import resolve_ids
+
+        rows = resolve_ids(list(shown), stimuli.ids, what="stimulus")
+        stimuli = stimuli.select([stimuli.ids[row] for row in rows])
+        return FeatureBank.extract(
+            stimuli, features.encoder, views, features.layers, progress=progress
+        )
+    shown = _shown(loaded)
+    if isinstance(features, TextFeatures):
+        from phosphene.data.recording import concept_text
+
+        texts = {stimulus: concept_text(concept) for stimulus, concept in shown.items()}
+        bank = FeatureBank.from_text(texts, features.encoder, features.prompt)
+        return _with_concepts(bank, shown)
+    return onehot_bank(shown)
+
+
+def _default_views(recipe: Recipe) -> list[str]:
+    """Views that the method asks for."""
+    constructor = _registry.get("method", recipe.method.name)
+    parameter = inspect.signature(constructor).parameters.get("views")
+    views = recipe.method.params.get("views", getattr(parameter, "default", None))
+    if views is None:
+        return ["original"]
+    return [views] if isinstance(views, str) else [str(view) for view in views]
+
+
+def _scene_bank(
+    scene: Scene, recipe: Recipe, features: ImageFeatures, views: list[str], progress: bool
+) -> FeatureBank:
+    """Features of a simulated world: those it has, if they are what is asked for."""
+    from phosphene.stimuli.bank import FeatureBank
+    from phosphene.stimuli.views import expand_views
+
+    bank = scene.bank
+    there = (bank.provenance.get("encoder") or {}).get("id") == features.encoder
+    there = there and {view.name for view in expand_views(views)} <= set(bank.views)
+    if there and (features.layers is None or set(features.layers) <= set(bank.layers)):
+        return bank
+    if scene.stimuli is None:
+        raise RecipeError("this simulated world has features only, no pictures to extract from")
+    return FeatureBank.extract(
+        scene.stimuli, features.encoder, views, features.layers, progress=progress
+    )
+
+
+def _shown(loaded: Loaded) -> dict[str, str]:
+    """Every stimulus that was shown, with its concept."""
+    shown: dict[str, str] = {}
+    for recording in loaded.recordings:
+        table = recording.trials.drop_duplicates("stimulus")
+        shown |= dict(zip(table["stimulus"], table["concept"], strict=True))
+    return shown
+
+
+def _with_concepts(bank: FeatureBank, concepts: Mapping[str, str]) -> FeatureBank:
+    table = bank.stimuli.assign(concept=[concepts[name] for name in bank.ids])
+    return dataclasses.replace(bank, stimuli=table)
+
+
+def onehot_bank(concepts: Mapping[str, str]) -> FeatureBank:
+    """One-hot vectors of concepts: the nearest of them is the class that a decoder names.
+
+    Parameters
+    ----------
+    concepts : mapping of str to str
+        Concept of every stimulus.
+
+    Returns
+    -------
+    FeatureBank
+        View ``onehot``; as many dimensions as there are concepts.
+    """
+    import numpy as np
+
+    from phosphene.stimuli.bank import FeatureBank
+
+    classes = sorted(set(concepts.values()))
+    vectors = np.zeros((len(concepts), len(classes)), dtype=np.float32)
+    vectors[np.arange(len(concepts)), [classes.index(c) for c in concepts.values()]] = 1.0
+    return FeatureBank.from_arrays(
+        list(concepts),
+        {"onehot": vectors},
+        concepts=list(concepts.values()),
+        provenance={"encoder": {"id": "onehot", "classes": classes}},
+    )
+
+
+def gallery_bank(gallery: Any, recipe: Recipe, decoder: Any, *, progress: bool) -> FeatureBank:
+    """Vectors of a gallery, in the space and the view that a decoder compares with.
+
+    Parameters
+    ----------
+    gallery : FeatureBank or path
+        A bank, the folder of a saved one, a folder of pictures, or a text file with one name per
+        line.
+    recipe : Recipe
+        Says which encoder the decoder's targets came from.
+    decoder : Decoder
+        Fitted.
+    progress : bool
+        Show a bar when someone is watching.
+    """
+    from phosphene.data.stimuli import StimulusSet
+    from phosphene.stimuli.bank import FeatureBank
+
+    if isinstance(gallery, FeatureBank):
+        return gallery
+    path = Path(gallery)
+    if (path / "bank.json").is_file():
+        return FeatureBank.load(path)
+    if path.is_file() and path.suffix == ".txt":
+        if not isinstance(recipe.features, TextFeatures):
+            raise DataError(
+                f"{path} holds names, but the decoder was trained on {recipe.features.kind}",
+                fix="pass a folder of pictures or a saved FeatureBank",
+            )
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        names = list(dict.fromkeys(name for name in names if name))
+        return FeatureBank.from_text(names, recipe.features.encoder, recipe.features.prompt)
+    if not path.is_dir():
+        raise DataError(
+            f"there is no gallery {path}",
+            expected="a folder of pictures or a saved FeatureBank",
+        )
+    encoder = _image_encoder(recipe, path)
+    return FeatureBank.extract(
+        StimulusSet.from_folder(path),
+        encoder,
+        [decoder.gallery_view_],
+        [decoder.layer_],
+        progress=progress,
+    )
+
+
+def _image_encoder(recipe: Recipe, gallery: Path) -> str:
+    """Name of the encoder that new pictures must go through to be in the run's space."""
+    features = recipe.features
+    if isinstance(features, ImageFeatures):
+        return features.encoder
+    name = ""
+    if isinstance(features, BankFeatures):
+        from phosphene.stimuli.bank import FeatureBank
+
+        origin = FeatureBank.load(features.path).provenance.get("encoder") or {}
+        name = str(origin.get("id", ""))
+        if name in _registry.names("image_encoder"):
+            return name
+    raise DataError(
+        f"pictures of {gallery} cannot be brought into the space of this run",
+        found=f"features of kind {features.kind!r}" + (f", encoder {name!r}" if name else ""),
+        expected="features of a registered image encoder",
+        fix="pass the gallery as a saved FeatureBank of the same encoder",
+    )

@@ -1,0 +1,92 @@
+"""Folds from the section ``split`` of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from phosphene.config import (
+    ColumnSplit,
+    ConceptPairsSplit,
+    ConceptSplit,
+    LeaveOneOutSplit,
+    Recipe,
+)
+from phosphene.errors import listing
+from phosphene.runs.data import Loaded
+
+if TYPE_CHECKING:
+    from phosphene.data.recording import Recording
+    from phosphene.data.splits import HeldOut
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Training trials and held-out trials.
+
+    Parameters
+    ----------
+    label : str
+        What is held out, or who.
+    train : Recording
+        For training.
+    test : HeldOut
+        For the evaluation, which counts its openings.
+    ceiling : dict of str to float
+        Noise ceiling by metric, where the truth is known.
+    """
+
+    label: str
+    train: Recording
+    test: HeldOut
+    ceiling: Mapping[str, float] = field(default_factory=dict)
+
+
+def make_folds(recipe: Recipe, loaded: Loaded) -> list[Fold]:
+    """Training and held-out trials of every fold."""
+    folds = []
+    several = len(loaded.recordings) > 1
+    for recording in loaded.recordings:
+        people = sorted(recording.subjects)
+        who = f"subject {listing(people)}"
+        known = [loaded.ceilings[name] for name in people if name in loaded.ceilings]
+        ceiling = known[0] if len(known) == len(people) == 1 else {}
+        for label, train, test in _parts(recipe, recording):
+            parts = [who if several or not label else "", label]
+            folds.append(Fold(", ".join(filter(None, parts)), train, test, ceiling))
+    return folds
+
+
+def _parts(recipe: Recipe, recording: Recording) -> list[tuple[str, Recording, HeldOut]]:
+    from phosphene.data import splits
+
+    split = recipe.split
+    if isinstance(split, ColumnSplit):
+        return [("", *splits.split_by_column(recording))]
+    if isinstance(split, ConceptSplit):
+        seed = recipe.seed if split.seed is None else split.seed
+        return [("", *splits.split_concepts(recording, split.test, random_state=seed))]
+    if isinstance(split, LeaveOneOutSplit):
+        column, found = split.column, splits.split_leave_one_out(recording, split.column)
+    else:
+        assert isinstance(split, ConceptPairsSplit)
+        column, found = "concept", splits.split_concept_pairs(recording)
+    parts = []
+    for one in found:
+        train, _, test = one.apply(recording)
+        names = " / ".join(sorted(set(test.trials[column])))
+        label = names if column == "concept" else f"{column} {names}"
+        parts.append((label, train, splits.HeldOut(test)))
+    return parts
+
+
+def split_rule(recipe: Recipe) -> str | None:
+    """How training and test trials were told apart, where it is not a column of the data."""
+    if isinstance(recipe.split, LeaveOneOutSplit):
+        return f"leave one {recipe.split.column} out"
+    rules = {
+        "concept": "concepts drawn at random",
+        "concept_pairs": "every pair of concepts held out in turn",
+    }
+    return rules.get(recipe.split.kind)

@@ -1,0 +1,286 @@
+"""Worlds: every parameter of a simulated experiment, under a name, with a version and a hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from phosphene import _registry
+from phosphene._saving import sha256_json
+from phosphene.errors import DataError, UnknownNameError
+from phosphene.stimuli.views import expand_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """All parameters of a simulated experiment.
+
+    A recording simulated from a world is simulated: whatever is measured on it says how methods
+    behave under these assumptions, not how they behave on people.
+
+    Parameters
+    ----------
+    name : str
+        Name it is registered under.
+    version : int
+        Raised when a named world's parameters change.
+    modality : {"eeg", "fmri"}
+        What is measured.
+    train_concepts, train_exemplars, test_concepts : int
+        Concepts and pictures per concept to learn from; concepts never seen in training, one
+        picture each.
+    picture_seed, picture_size : int
+        Seed of the pictures' layout and backgrounds; side in pixels.
+    encoder, driver_layer, target_layer, text_encoder : str
+        Network whose driver layer moves the simulated object areas, the layer that is to be
+        decoded, and the text encoder of the meaning component.
+    bank_views : tuple of str
+        Views of the bank that decoders are given.
+    seen : tuple of str
+        What is seen at each level of clarity, from clear to blurred.
+    foveation : float
+        0: the picture itself is seen; 1: the view of ``seen``; in between, a mixture of features.
+    clarity_share, clarity_gain : tuple of float
+        Probability of each level of clarity, and the factor on the response.
+    early_uv, object_uv, meaning_uv, evoked_uv : float
+        Amplitudes in microvolts: root mean square over 63 channels at the strongest time, of the
+        part that differs between stimuli, and of the part that does not.
+    signal : float
+        Factor on the three components that carry information; 0 leaves the evoked response.
+    early_dims, object_dims, meaning_dims : int
+        Principal components of the features that drive each component.
+    early_units, object_units, meaning_units : int
+        Units per source (EEG), each with its own course in time.
+    whitening : float
+        0 keeps the spread of principal components, 1 makes it equal.
+    rectified, normalisation : float
+        Non-linearity: share of rectifying units, strength of divisive normalisation.
+    similarity : float
+        Share of mixing and orientation that subjects have in common.
+    subject_spread : float
+        Standard deviation of the log amplitude between subjects.
+    gain_spread : float
+        Standard deviation of the log gain from trial to trial.
+    jitter : float
+        Standard deviation of the latency from trial to trial, seconds; quantised to samples.
+    noise : float
+        Noise of a single trial: microvolts per channel (EEG), or in units of a voxel's typical
+        signal at ``voxel_signal`` 1 (fMRI).
+    noise_exponent : float
+        Slope of the background's spectrum, ``1 / f**exponent``.
+    alpha_share, sensor_share : float
+        Shares of the noise's variance: alpha rhythm, and independent noise of the sensors.
+    train_repetitions, test_repetitions : int
+        Trials per stimulus.
+    sessions, runs : int
+        Sessions of a subject, and runs of a session.
+    session_spread : float
+        Standard deviation of the log noise level between sessions.
+    sfreq, n_times : float, int
+        Samples per second and per epoch; epochs start with the picture.
+    voxels_per_roi : int
+        Voxels of each region (fMRI).
+    voxel_signal : float
+        Standard deviation of a typical voxel's response between stimuli (fMRI).
+    voxel_spread : float
+        Standard deviation of the log signal between voxels (fMRI).
+    smoothness : float
+        Length over which voxel noise is correlated, millimetres (fMRI).
+
+    Examples
+    --------
+    >>> world = get_world("standard", signal=0.5)
+    >>> world.name, world.hash == get_world("standard").hash
+    ('standard', False)
+    """
+
+    name: str
+    version: int = 1
+    modality: Literal["eeg", "fmri"] = "eeg"
+    train_concepts: int = 650
+    train_exemplars: int = 4
+    test_concepts: int = 200
+    picture_seed: int = 0
+    picture_size: int = 224
+    encoder: str = "efficientnet-lite0"
+    driver_layer: str = "block13"
+    target_layer: str = "pool"
+    text_encoder: str = "use"
+    bank_views: tuple[str, ...] = ("original", "fovea")
+    seen: tuple[str, ...] = ("fovea(k=45)", "fovea(k=51)", "fovea(k=57)")
+    foveation: float = 1.0
+    clarity_share: tuple[float, ...] = (0.3, 0.4, 0.3)
+    clarity_gain: tuple[float, ...] = (1.3, 1.0, 0.7)
+    early_uv: float = 1.0
+    object_uv: float = 1.0
+    meaning_uv: float = 0.6
+    evoked_uv: float = 4.0
+    signal: float = 1.0
+    early_dims: int = 24
+    object_dims: int = 60
+    meaning_dims: int = 30
+    early_units: int = 5
+    object_units: int = 10
+    meaning_units: int = 5
+    whitening: float = 0.5
+    rectified: float = 0.3
+    normalisation: float = 0.5
+    similarity: float = 0.5
+    subject_spread: float = 0.1
+    gain_spread: float = 0.25
+    jitter: float = 0.010
+    noise: float = 10.0
+    noise_exponent: float = 1.2
+    alpha_share: float = 0.25
+    sensor_share: float = 0.10
+    train_repetitions: int = 4
+    test_repetitions: int = 80
+    sessions: int = 4
+    runs: int = 5
+    session_spread: float = 0.15
+    sfreq: float = 250.0
+    n_times: int = 250
+    voxels_per_roi: int = 120
+    voxel_signal: float = 0.5
+    voxel_spread: float = 0.5
+    smoothness: float = 5.0
+
+    def __post_init__(self) -> None:
+        levels = len(self.seen)
+        for field in ("clarity_share", "clarity_gain"):
+            if len(getattr(self, field)) != levels:
+                raise DataError(
+                    f"world {self.name!r}: {field} needs one value per level of clarity",
+                    found=len(getattr(self, field)),
+                    expected=levels,
+                )
+        if min(self.clarity_share) < 0 or abs(sum(self.clarity_share) - 1.0) > 1e-9:
+            raise DataError(
+                f"world {self.name!r}: clarity_share must be probabilities that sum to 1",
+                found=self.clarity_share,
+            )
+        unit = ("foveation", "whitening", "rectified", "normalisation", "similarity")
+        for field in unit:
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise DataError(
+                    f"world {self.name!r}: {field} lies between 0 and 1",
+                    found=getattr(self, field),
+                )
+        if self.alpha_share + self.sensor_share > 1.0:
+            raise DataError(
+                f"world {self.name!r}: the shares of the noise exceed 1",
+                found=self.alpha_share + self.sensor_share,
+            )
+        for field in ("train_concepts", "train_exemplars", "test_concepts", "sessions", "runs"):
+            if getattr(self, field) < 1:
+                raise DataError(
+                    f"world {self.name!r}: {field} must be at least 1", found=getattr(self, field)
+                )
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Canonical names of all views that the world needs: the bank's and the seen ones."""
+        seen = self.seen if self.foveation > 0 else ()
+        return tuple(view.name for view in expand_views(["original", *self.bank_views, *seen]))
+
+    @property
+    def n_stimuli(self) -> int:
+        """Number of pictures."""
+        return self.train_concepts * self.train_exemplars + self.test_concepts
+
+    @property
+    def encoder_passes(self) -> int:
+        """Passes of the image encoder that its features cost."""
+        return self.n_stimuli * len(self.views)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All parameters."""
+        return dataclasses.asdict(self)
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """Digest of all parameters."""
+        return str(sha256_json(self.to_dict()))
+
+
+def get_world(name: str | World, **overrides: Any) -> World:
+    """A registered world, with parameters replaced.
+
+    Parameters
+    ----------
+    name : str or World
+        Registered name, see ``phosphene list worlds``; a world is taken as it is.
+    **overrides
+        Parameters to replace; the hash tells the result from the named world.
+
+    Raises
+    ------
+    UnknownNameError
+        If the world or a parameter does not exist; the nearest names are listed.
+    """
+    world = name if isinstance(name, World) else _registry.get("world", name)
+    assert isinstance(world, World)
+    known = [field.name for field in dataclasses.fields(World)]
+    for key in overrides:
+        if key not in known:
+            raise UnknownNameError(
+                f"a world has no parameter {key!r}", fix=_registry.did_you_mean(key, known)
+            )
+    return dataclasses.replace(world, **overrides) if overrides else world
+
+
+def _add(world: World, summary: str) -> World:
+    _registry.add("world", world.name, world, summary=summary, version=world.version)
+    return world
+
+
+STANDARD = _add(
+    World(name="standard"),
+    "EEG, 63 channels, foveated; 650 concepts x 4 pictures, 200 unseen concepts x 80 repetitions",
+)
+_add(
+    dataclasses.replace(STANDARD, name="unfoveated", foveation=0.0),
+    "the standard world, but every trial shows the picture as it is",
+)
+_add(
+    dataclasses.replace(STANDARD, name="no-meaning", meaning_uv=0.0),
+    "the standard world without the component that follows the concept's name",
+)
+_add(
+    dataclasses.replace(STANDARD, name="zero-signal", signal=0.0),
+    "the standard world with an evoked response that tells nothing of the picture",
+)
+_add(
+    dataclasses.replace(STANDARD, name="little-data", train_concepts=150),
+    "the standard world with 150 training concepts",
+)
+QUICK = _add(
+    dataclasses.replace(
+        STANDARD,
+        name="quick",
+        train_concepts=150,
+        train_exemplars=1,
+        test_concepts=100,
+        sfreq=125.0,
+        n_times=100,
+        noise=3.0,
+    ),
+    "small EEG world for a first look: 1,000 passes of the image encoder, strong signal",
+)
+_add(
+    dataclasses.replace(
+        STANDARD,
+        name="standard-fmri",
+        modality="fmri",
+        train_concepts=150,
+        train_exemplars=8,
+        test_concepts=50,
+        train_repetitions=1,
+        test_repetitions=20,
+        jitter=0.0,
+        noise=1.0,
+    ),
+    "fMRI, seven regions; 150 concepts x 8 pictures, 50 unseen concepts",
+)
