@@ -14,11 +14,11 @@ from phosphene.data.recording import Recording
 from phosphene.errors import DataError, listing
 
 Floats = npt.NDArray[np.float32]
-_CHUNK_BYTES = 32 << 20
+_CHUNK_BYTES = 8 << 20
 
 
 def chunks(n_rows: int, row_bytes: int) -> list[slice]:
-    """Slices of rows of about 32 MB, so that no operation needs a second copy of the data."""
+    """Slices of rows of about 8 MB, so that no operation needs a second copy of the data."""
     step = max(1, _CHUNK_BYTES // max(1, row_bytes))
     return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
