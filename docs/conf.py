@@ -56,9 +56,9 @@ sphinx_gallery_conf = {
 def skip_foreign(
     app: object, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool:
-    """Leave out what scikit-learn and torch document themselves."""
+    """Leave out what other libraries document themselves."""
     module = str(getattr(obj, "__module__", None) or getattr(type(obj), "__module__", ""))
-    return skip or module.startswith(("sklearn", "torch"))
+    return skip or module.startswith(("sklearn", "torch", "pydantic"))
 
 
 def setup(app: object) -> None:

@@ -282,13 +282,14 @@ def test_the_demo_prints_a_table_and_where_things_are(
 ) -> None:
     from phosphene.evaluation.result import Result
     from phosphene.runs import demo
+    from phosphene.runs.demo_files import Outcome
 
     asked: dict[str, Any] = {}
 
-    def fake(out: Path, **options: Any) -> demo.Outcome:
+    def fake(out: Path, **options: Any) -> Outcome:
         asked.update(options, out=out)
         options["say"]("step one")
-        return demo.Outcome(out, (Result.load(fitted),), "SIMULATED DATA: tiny", ("a note",))
+        return Outcome(out, (Result.load(fitted),), "SIMULATED DATA: tiny", ("a note",))
 
     monkeypatch.setattr(demo, "demo", fake)
     words = ("demo", "--quick", "--out", tmp_path, "--seed", 7, "--subjects", 4)

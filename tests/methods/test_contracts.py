@@ -260,7 +260,9 @@ def test_protocol_says_how_the_number_came_about(problem: TinyProblem, ubp: UBP)
     assert again.protocol.test_openings == 2
     assert again.protocol.test_repetitions == 2
     assert (result.name, again.name) == ("ubp", "UBP, two repetitions")
-    assert result.tables["history"]["method"].eq("ubp").all()
+    history = result.tables["history"]
+    assert history["method"].eq("ubp").all()
+    assert history.loc[history["selected"], "epoch"].tolist() == [ubp.selected_epoch_]
     assert result.config["params"]["lr"] == 1e-3
     assert 0 < result.timings["evaluate"] < protocol.wall_seconds  # type: ignore[operator]
 

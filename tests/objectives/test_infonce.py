@@ -108,6 +108,21 @@ def test_loss_is_float32_under_autocast() -> None:
     assert torch.equal(plain, inside)
 
 
+def test_gradients_under_autocast_are_close() -> None:
+    z, v = pair(64, 32)
+    grads = []
+    for enabled in (False, True):
+        a, b = z.float().requires_grad_(), v.float().requires_grad_()
+        objective = InfoNCE("target", "softplus")
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = objective(a, b, torch.arange(64) % 50)
+        loss.backward()
+        grads.append((a.grad, b.grad, objective.s.grad))
+    for exact, mixed in zip(*grads, strict=True):
+        assert mixed.dtype == torch.float32
+        assert float((exact - mixed).norm() / exact.norm()) < 0.01
+
+
 @pytest.mark.parametrize(("normalise", "temperature"), [("brain", "exp"), ("both", "log")])
 def test_unknown_options_are_refused(normalise: str, temperature: str) -> None:
     with pytest.raises(DataError, match="unknown"):

@@ -19,7 +19,7 @@ from phosphene.config import load_recipe
 from phosphene.errors import ArtefactError
 from phosphene.evaluation.result import Result
 from phosphene.runs import demo as module
-from phosphene.runs import evaluate, fit
+from phosphene.runs import demo_files, evaluate, fit
 from phosphene.runs.run import Run
 from phosphene.simulation import scene as scenes
 from phosphene.simulation.world import get_world
@@ -65,7 +65,7 @@ def _tiny_world() -> Iterator[None]:
         _registry.add("world", "tiny-demo", world, summary="for tests")
         patch.setattr(module, "WORLDS", {True: "tiny-demo", False: "tiny-demo"})
         patch.setattr(module, "SETTINGS", {"tiny-demo": TINY})
-        patch.setattr(module, "REPETITIONS", (1, 80))
+        patch.setattr(module, "REPETITIONS", (1,))
         patch.setattr(scenes, "make_scene", fake)
         patch.setattr("phosphene.simulation.study.make_scene", fake)
         yield
@@ -81,7 +81,7 @@ def done(_tiny_world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert outcome.title.startswith("SIMULATED DATA")
     assert "simulation" in outcome.notes[0]
     assert sum(line.startswith("[") for line in said) == 6
-    columns, rows = module.summary_rows(outcome.results)
+    columns, rows = demo_files.summary_rows(outcome.results)
     assert [row[0] for row in rows] == ["ridge", "nice", "ubp"]
     assert {len(row) for row in rows} == {len(columns)}
     return folder
@@ -90,7 +90,7 @@ def done(_tiny_world: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports take a second each, and one test of them is enough."""
-    monkeypatch.setattr(module, "_report", lambda *args: None)
+    monkeypatch.setattr(demo_files, "write_report", lambda *args: None)
 
 
 @pytest.fixture

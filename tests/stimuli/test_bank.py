@@ -1,7 +1,5 @@
 """The feature bank: extraction that resumes, addresses by content, reading, saving."""
 
-# ruff: noqa: PD013 - a bank is no data frame
-
 from __future__ import annotations
 
 from collections.abc import Callable

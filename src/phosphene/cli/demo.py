@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Simulate an EEG experiment, train ridge, NICE and UBP, compare them, write a report."""
     from phosphene.runs.demo import demo as run_demo
-    from phosphene.runs.demo import summary_rows
+    from phosphene.runs.demo_files import summary_rows
 
     outcome = run_demo(out, quick=quick, seed=seed, subjects=subjects, say=say)
     columns, rows = summary_rows(outcome.results)

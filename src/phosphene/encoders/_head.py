@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from phosphene._matmul import Linear
+
 
 class ResidualMLP(nn.Module):
     """``x + Dropout(Linear(GELU(x)))``.
@@ -19,7 +21,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.branch = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.Dropout(dropout))
+        self.branch = nn.Sequential(nn.GELU(), Linear(width, width), nn.Dropout(dropout))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` plus its branch, of the same shape (B, width)."""
@@ -47,7 +49,7 @@ class ProjectionHead(nn.Sequential):
 
     def __init__(self, n_features: int, n_outputs: int, dropout: float) -> None:
         super().__init__(
-            nn.Linear(n_features, n_outputs),
+            Linear(n_features, n_outputs),
             ResidualMLP(n_outputs, dropout),
             nn.LayerNorm(n_outputs),
         )

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from phosphene._matmul import product
+
 # Bytes of the middle activation per block: about one core's cache, or plenty on an accelerator.
 _CPU_BLOCK = 6 << 20
 _DEVICE_BLOCK = 1 << 30
@@ -66,11 +68,11 @@ class _WindowedLayers(torch.autograd.Function):
         n_filters, taps = weight.shape
         positions = (times - taps) // stride + 1
         out = x.new_empty(batch, positions, kernel.shape[0], dtype=dtype)
-        spatial = kernel.T.to(dtype).contiguous()
+        spatial = kernel.to(dtype)
         work = _Work(x, weight, bias, positions, stride, dtype)
         for start, stop in work.blocks():
             h = work.activation(start, stop).view((stop - start) * positions, chans * n_filters)
-            torch.mm(h, spatial, out=out[start:stop].view(len(h), -1))
+            out[start:stop] = product(h, spatial).view(stop - start, positions, -1)
         ctx.save_for_backward(x, weight, bias, kernel)
         ctx.stride, ctx.dtype, ctx.positions = stride, dtype, positions
         return out
@@ -82,20 +84,18 @@ class _WindowedLayers(torch.autograd.Function):
         n_filters, taps = weight.shape
         chans, positions = x.shape[1], ctx.positions
         work = _Work(x, weight, bias, positions, ctx.stride, ctx.dtype)
-        spatial = kernel.to(ctx.dtype).contiguous()
+        spatial = kernel.to(ctx.dtype)
         grad = grad.to(ctx.dtype).contiguous()
         # Sums over blocks are kept in the parameters' precision.
         g_folded = weight.new_zeros(taps + 1, n_filters)
         g_spatial = kernel.new_zeros(kernel.shape[1], kernel.shape[0])
         g_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        g_h = torch.empty_like(work.hidden)
         for start, stop in work.blocks():
             h = work.activation(start, stop)
             rows = (stop - start) * positions
             g_out = grad[start:stop].view(rows, -1)
             _accumulate(g_spatial, h.view(rows, chans * n_filters).T, g_out)
-            g = g_h[: len(h)]
-            torch.mm(g_out, spatial, out=g.view(rows, chans * n_filters))
+            g = product(g_out, spatial.T).view(len(h), n_filters)
             torch.ops.aten.elu_backward.grad_input(g, 1.0, 1.0, 1.0, True, h, grad_input=g)
             _accumulate(g_folded, work.windows[: len(h)].T, g)
             if g_x is not None:
@@ -130,7 +130,6 @@ class _Work:
         # output before each product costs as much as the product.
         self.folded = torch.cat([weight.T, bias[None]]).to(dtype)
         self.windows = x.new_ones(self.step * self.per_trial, taps + 1, dtype=dtype)
-        self.hidden = x.new_empty(self.step * self.per_trial, n_filters, dtype=dtype)
 
     def blocks(self) -> list[tuple[int, int]]:
         n = len(self.x)
@@ -140,16 +139,11 @@ class _Work:
         rows = (stop - start) * self.per_trial
         u = windows_of(self.x[start:stop], self.taps, self.stride)
         self.windows[:rows, : self.taps].view(*u.shape).copy_(u)
-        h = self.hidden[:rows]
-        torch.mm(self.windows[:rows], self.folded, out=h)
-        return nn.functional.elu_(h)
+        return nn.functional.elu_(product(self.windows[:rows], self.folded.T))
 
 
 def _accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
+    total += product(left, right.T)
 
 
 def windowed_layers(

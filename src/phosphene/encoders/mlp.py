@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from phosphene._matmul import Linear
 from phosphene._registry import register
 from phosphene.encoders._base import BrainEncoder
 from phosphene.encoders._head import ProjectionHead
@@ -15,7 +16,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout)
+            nn.LayerNorm(width), Linear(width, width), nn.GELU(), nn.Dropout(dropout)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -62,7 +63,7 @@ class MLP(BrainEncoder):
         dropout: float = 0.3,
     ) -> None:
         super().__init__(n_chans, n_times, n_outputs)
-        self.read_in = nn.Linear(n_chans * (n_times or 1), width)
+        self.read_in = Linear(n_chans * (n_times or 1), width)
         self.blocks = nn.Sequential(*(_Block(width, dropout) for _ in range(n_blocks)))
         self.head = ProjectionHead(width, n_outputs, dropout)
 

@@ -29,8 +29,10 @@ _DRAWS_AT_ONCE = 4096
 class Truth(Protocol):
     """What is known of a simulated person; `phosphene.simulation` provides it."""
 
-    templates: Any
-    """Expected response to each candidate, shape (candidates, ...)."""
+    @property
+    def templates(self) -> Any:
+        """Expected response to each candidate, shape (candidates, ...)."""
+        ...
 
     def filters(self, repetitions: int = 1) -> Any:
         """Inverse noise covariance of an average, times the templates; shape of the templates."""
@@ -65,6 +67,8 @@ def noise_ceiling(
     n = len(truth.templates)
     templates = np.asarray(truth.templates, dtype=np.float64).reshape(n, -1)
     filters = np.asarray(truth.filters(repetitions), dtype=np.float64).reshape(n, -1)
+    # What all responses have in common tells nothing, but would cost precision.
+    templates, filters = templates - templates.mean(axis=0), filters - filters.mean(axis=0)
     return ceiling_from_gram(filters @ templates.T, k=k, n_draws=n_draws, seed=seed)
 
 

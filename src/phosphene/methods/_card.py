@@ -26,7 +26,8 @@ def card(decoder: Decoder, config: Mapping[str, Any]) -> str:
         Markdown: what it is, what it was trained on, what it takes, how to load it, its limits.
     """
     training = decoder.training_
-    summary = (type(decoder).__doc__ or "").strip().splitlines()[0]
+    # A class of the user's own may have no docstring.
+    summary = (type(decoder).__doc__ or type(decoder).__name__).strip().partition("\n")[0]
     shape = str(decoder.n_chans_)
     if decoder.n_times_ is not None:
         shape += f" x {decoder.n_times_}"

@@ -172,7 +172,10 @@ class ContrastiveDecoder(Decoder):
         return self._encode(brain)
 
     def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
-        """Loss of a batch; ``targets["stimulus"]`` is there where stimuli repeat."""
+        """Loss of a batch; ``targets["stimulus"]`` is there where stimuli repeat.
+
+        Runs under autocast where training does; objectives compute in float32 themselves.
+        """
         loss: torch.Tensor = self.modules_["objective"](
             z, targets["image"], targets.get("stimulus")
         )

@@ -154,9 +154,14 @@ def result(
     tables: dict[str, pd.DataFrame] = {}
     if nearest is not None:
         tables["nearest_training"] = nearest
-    history = getattr(decoder, "history_", None)
+    history: Any = getattr(decoder, "history_", None)
     if history is not None:
-        tables["history"] = history.assign(method=label, seed=int(decoder.random_state))
+        tables["history"] = history.assign(
+            method=label,
+            subject=",".join(trained["subjects"]),
+            seed=int(decoder.random_state),
+            selected=history["epoch"] == decoder.selected_epoch_,
+        )
     return Result.from_similarity(
         scores,
         protocol,

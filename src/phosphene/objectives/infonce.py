@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from phosphene._matmul import affine, product
 from phosphene._registry import register
 from phosphene.errors import DataError
 
@@ -30,7 +31,7 @@ class InfoNCE(nn.Module):
     where :math:`P_i` are the rows that show the stimulus of row i: trials of one stimulus are
     positives of one another, with a uniform target. With distinct stimuli this is the usual mean
     of brain-to-image and image-to-brain cross-entropy. The loss is computed in float32, also under
-    autocast.
+    autocast, where only the products of the backward pass are in low precision.
 
     Source: van den Oord et al. 2018 (arXiv:1807.03748), in the form of CLIP (arXiv:2103.00020);
     uniform targets over positives as in Khosla et al. 2020 (arXiv:2004.11362).
@@ -122,14 +123,16 @@ class InfoNCE(nn.Module):
         self, z: torch.Tensor, v: torch.Tensor, ids: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the scaled similarities (B,) of the true pairs without their graph."""
-        with torch.autocast(z.device.type, enabled=False):
+        device = z.device.type
+        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with torch.autocast(device, enabled=False):
             z, v = _wide(z), _wide(v)
             if self.normalise == "both":
                 z = nn.functional.normalize(z, dim=1)
             if self.normalise != "none":
                 v = nn.functional.normalize(v, dim=1)
             # Scaling the vectors instead of the logits saves a pass over B x B numbers.
-            logits = (z * self.scale) @ v.T
+            logits = _products(z * self.scale, v, low)
             true = logits.diagonal()
             spread = (torch.logsumexp(logits, 0) + torch.logsumexp(logits, 1)) / 2
             if ids is None:
@@ -146,3 +149,29 @@ class InfoNCE(nn.Module):
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float64 else x.float()
+
+
+class _MixedProduct(torch.autograd.Function):
+    """``z @ v.T`` in float32 whose gradients are multiplied in low precision."""
+
+    @staticmethod
+    def forward(ctx: Any, z: torch.Tensor, v: torch.Tensor, low: torch.dtype) -> torch.Tensor:
+        ctx.save_for_backward(z, v)
+        ctx.low = low
+        return product(z, v)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        z, v = ctx.saved_tensors
+        grad = grad.to(ctx.low)
+        to_z = (grad @ v.to(ctx.low)).to(z.dtype) if ctx.needs_input_grad[0] else None
+        to_v = (grad.T @ z.to(ctx.low)).to(v.dtype) if ctx.needs_input_grad[1] else None
+        return to_z, to_v, None
+
+
+def _products(z: torch.Tensor, v: torch.Tensor, low: torch.dtype | None) -> torch.Tensor:
+    if low is None:
+        return affine(z, v)
+    out: torch.Tensor = _MixedProduct.apply(z, v, low)  # type: ignore[no-untyped-call]
+    return out

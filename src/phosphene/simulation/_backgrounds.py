@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ def background(family: str, seed: int, size: int) -> Field:
     # Every surface has some grain, else flat regions would be alike in all pictures.
     grain = _crop(rng, 1.0, size) * np.float32(rng.uniform(8, 16))
     mixed = first + (second - first) * pattern[..., None] + grain[..., None]
-    return np.clip(mixed, 0, 255)
+    picture: Field = np.clip(mixed, 0, 255)
+    return picture
 
 
 def _noise(rng: np.random.Generator, size: int) -> Field:
@@ -80,8 +82,9 @@ _PATTERNS = {
 }
 
 
-def _unit(field: Field) -> Field:
-    return np.clip(np.float32(0.5) + field, 0, 1).astype(np.float32)
+def _unit(field: NDArray[Any]) -> Field:
+    unit: Field = np.clip(np.float32(0.5) + field, 0, 1).astype(np.float32)
+    return unit
 
 
 def _colours(rng: np.random.Generator) -> tuple[Field, Field]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,11 @@ class SubjectTruth:
 
     def filters(self, repetitions: int = 1) -> np.ndarray:
         """Inverse noise covariance times the templates: the ideal observer's filters."""
-        return self.noise.solve(self.templates, self._weights(repetitions))
+        return repetitions * self._single_trial_filters
+
+    @functools.cached_property
+    def _single_trial_filters(self) -> np.ndarray:
+        return self.noise.solve(self.templates, self._weights(1))
 
     def _weights(self, repetitions: int) -> np.ndarray:
         return np.full(self.sessions, 1.0 / (self.sessions * repetitions))
@@ -277,13 +282,18 @@ def _record(
         stream = _random.derive(seed, "simulation", "subject", subject, "noise", kind)
         person.noise.add_to(signals, sessions, stream)
     timing: dict[str, Any] = {} if times is None else {"times": times, "sfreq": world.sfreq}
-    return Recording.from_arrays(
+    recording = Recording.from_arrays(
         signals,
         trials,
         sensors=sensors,
         modality=world.modality,
         name=f"simulated {world.name} v{world.version}, subject {subject}",
+        check=False,  # without signal and noise, voxels are constant, and that is right
         **timing,
+    )
+    # Every result reads this entry and says that its data are simulated.
+    return recording.with_history(
+        {"op": "simulate", "world": world.name, "version": world.version, "hash": world.hash}
     )
 
 

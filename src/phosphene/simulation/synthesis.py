@@ -105,16 +105,16 @@ def session_weights(design: Design, n_stimuli: int, sessions: int) -> np.ndarray
 
 
 def averaged_table(stimuli: pd.DataFrame, design: Design, subject: str) -> pd.DataFrame:
-    """Trial table of averages over all repetitions, one row per stimulus."""
+    """Trial table of averages, as `Recording.average` makes it: one row per stimulus."""
     count = np.bincount(design.stimulus, minlength=len(stimuli))
     return pd.DataFrame(
         {
             "stimulus": stimuli.index.to_numpy(),
             "concept": stimuli["concept"].to_numpy(),
             "subject": subject,
-            "session": "all",
-            "run": "all",
-            "repetition": 1,
+            "session": "",
+            "run": "",
+            "repetition": 0,
             "split": stimuli["split"].to_numpy(),
             "n_averaged": count,
         }

@@ -105,18 +105,18 @@ class World:
     picture_seed: int = 0
     picture_size: int = 224
     encoder: str = "efficientnet-lite0"
-    driver_layer: str = "block13"
+    driver_layer: str = "block15"
     target_layer: str = "pool"
     text_encoder: str = "use"
     bank_views: tuple[str, ...] = ("original", "fovea")
     seen: tuple[str, ...] = ("fovea(k=45)", "fovea(k=51)", "fovea(k=57)")
-    foveation: float = 1.0
+    foveation: float = 0.75
     clarity_share: tuple[float, ...] = (0.3, 0.4, 0.3)
     clarity_gain: tuple[float, ...] = (1.3, 1.0, 0.7)
-    early_uv: float = 1.0
-    object_uv: float = 1.0
-    meaning_uv: float = 0.6
-    evoked_uv: float = 4.0
+    early_uv: float = 1.6
+    object_uv: float = 3.2
+    meaning_uv: float = 1.2
+    evoked_uv: float = 6.0
     signal: float = 1.0
     early_dims: int = 24
     object_dims: int = 60
@@ -125,13 +125,13 @@ class World:
     object_units: int = 10
     meaning_units: int = 5
     whitening: float = 0.5
-    rectified: float = 0.3
-    normalisation: float = 0.5
+    rectified: float = 0.2
+    normalisation: float = 0.3
     similarity: float = 0.5
     subject_spread: float = 0.1
     gain_spread: float = 0.25
     jitter: float = 0.010
-    noise: float = 10.0
+    noise: float = 9.0
     noise_exponent: float = 1.2
     alpha_share: float = 0.25
     sensor_share: float = 0.10
@@ -260,14 +260,14 @@ QUICK = _add(
     dataclasses.replace(
         STANDARD,
         name="quick",
-        train_concepts=150,
+        train_concepts=275,
         train_exemplars=1,
         test_concepts=100,
         sfreq=125.0,
         n_times=100,
         noise=3.0,
     ),
-    "small EEG world for a first look: 1,000 passes of the image encoder, strong signal",
+    "small EEG world for a first look: 1,500 passes of the image encoder, strong signal",
 )
 _add(
     dataclasses.replace(

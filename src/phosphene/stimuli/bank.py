@@ -238,7 +238,7 @@ class FeatureBank:
 
     # -- reading ----------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def ids(self) -> list[str]:
         """Stimulus ids."""
         return list(self.stimuli.index)

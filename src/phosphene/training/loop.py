@@ -43,7 +43,7 @@ class Task:
     forward : callable
         From a batch to whatever ``loss`` takes as its first argument; runs under autocast.
     loss : callable
-        ``loss(z, targets, index)``: a scalar; runs outside autocast.
+        ``loss(z, targets, index)``: a scalar in float32.
     pick : callable, optional
         From trial indices to target levels (`PairedData.select_targets`).
     start_epoch, end_epoch : callable, optional
@@ -255,7 +255,7 @@ def _epoch(
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 z = task.forward(batch)
-            loss = task.loss(z, batch.targets, batch.index)
+                loss = task.loss(z, batch.targets, batch.index)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             total += loss.detach() * len(batch.index)
