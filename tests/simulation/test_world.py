@@ -52,7 +52,7 @@ def test_named_worlds_are_registered_with_distinct_hashes() -> None:
 def test_the_standard_world_is_frozen() -> None:
     # Later methods are compared on it: a change of its parameters is a new version, on purpose.
     standard = get_world("standard")
-    assert (standard.version, standard.hash[:16]) == (1, "STANDARDHASH")
+    assert (standard.version, standard.hash[:16]) == (1, "a6cb8c55f2a6deec")
 
 
 def test_overrides_change_the_hash_and_unknown_ones_are_named() -> None:
@@ -82,7 +82,7 @@ def test_impossible_parameters_are_refused(overrides: dict[str, Any], message: s
 
 
 def test_passes_of_the_encoder_stay_within_the_demo_budget() -> None:
-    assert get_world("quick").encoder_passes <= 1_000
+    assert get_world("quick").encoder_passes <= 1_500
     assert get_world("standard").encoder_passes <= 12_000
     assert get_world("unfoveated").views == get_world("standard").views
 
