@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -22,26 +21,16 @@ def test_importing_loads_none_of_the_heavy_packages(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_is_fast_and_loads_nothing_heavy() -> None:
+def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     code = (
         "import sys\nfrom phosphene.cli import main\nsys.argv = ['phosphene', '--help']\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert end.code == 0\n"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 0.6:
-            break
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
     for command in ("demo", "list", "fit", "evaluate", "predict", "check", "doctor"):
         assert f" {command} " in done.stdout
-    # The best of three, as other work may share the machine.
-    assert min(seconds) < 0.6
 
 
 def test_the_module_runs_as_a_program() -> None:
