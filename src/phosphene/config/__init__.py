@@ -1,0 +1,49 @@
+"""Recipes: what is trained on what and how it is scored, as a YAML file checked field by field.
+
+A recipe has the sections ``data``, ``features``, ``split``, ``method`` and ``evaluation``. Unknown
+keys are errors that name the nearest valid one. Paths may be relative to the recipe's folder and
+may hold ``~`` and environment variables.
+"""
+
+from phosphene.config.reading import load_recipe, parse_recipe
+from phosphene.config.schema import (
+    BankFeatures,
+    BlockAverage,
+    ColumnSplit,
+    ConceptPairsSplit,
+    ConceptSplit,
+    Evaluation,
+    ImageFeatures,
+    LeaveOneOutSplit,
+    MethodChoice,
+    NiftiData,
+    NiftiPreprocess,
+    OneHotFeatures,
+    Recipe,
+    RecordingData,
+    Signals,
+    SimulatedData,
+    TextFeatures,
+)
+
+__all__ = [
+    "BankFeatures",
+    "BlockAverage",
+    "ColumnSplit",
+    "ConceptPairsSplit",
+    "ConceptSplit",
+    "Evaluation",
+    "ImageFeatures",
+    "LeaveOneOutSplit",
+    "MethodChoice",
+    "NiftiData",
+    "NiftiPreprocess",
+    "OneHotFeatures",
+    "Recipe",
+    "RecordingData",
+    "Signals",
+    "SimulatedData",
+    "TextFeatures",
+    "load_recipe",
+    "parse_recipe",
+]

@@ -1,0 +1,225 @@
+"""Reading recipes: YAML, overrides, and errors that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from phosphene import _registry
+from phosphene.config.schema import MethodChoice, Recipe
+from phosphene.errors import RecipeError, listing
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and check it to the last key.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file.
+    overrides : sequence of str
+        Changes such as ``"method.params.epochs=3"``; the value is read as YAML.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    RecipeError
+        If the file is missing or not YAML, or a key or value is not valid; names the key by its
+        dotted path and the nearest valid name.
+    """
+    path = Path(path)
+    values = _read(path)
+    for override in overrides:
+        _override(values, override)
+    return parse_recipe(values, folder=path.parent, origin=str(path))
+
+
+def parse_recipe(
+    values: Mapping[str, Any], *, folder: str | Path = ".", origin: str = "recipe"
+) -> Recipe:
+    """Check the values of a recipe; ``folder`` is what its relative paths start from.
+
+    Raises
+    ------
+    RecipeError
+        As in :func:`load_recipe`.
+    """
+    try:
+        recipe = Recipe.model_validate(dict(values), context={"folder": str(folder)})
+    except ValidationError as error:
+        # Unknown keys first: other problems often follow from a misspelt one.
+        found = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        problems = [_problem(item) for item in found]
+        hints = [hint.strip() for _, hint in problems if hint]
+        raise RecipeError(
+            f"{origin}: {listing(dict.fromkeys(what for what, _ in problems), limit=8)}",
+            fix="; ".join(list(dict.fromkeys(hints))[:8]) or None,
+        ) from None
+    _check_method(recipe.method, origin)
+    return recipe
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        raise RecipeError(
+            f"there is no recipe {path}",
+            found=f"in that folder: {listing(near)}" if near else None,
+            expected="a YAML file, such as recipes/simulated/ridge.yaml",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}", found=error) from None
+    try:
+        values = yaml.load(text, Loader=_unique_loader())
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"{path} is not valid YAML",
+            found=" ".join(str(error).split()),
+            fix="mind the indentation, and quote values that hold a colon",
+        ) from None
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path} does not hold a recipe",
+            found="an empty file" if values is None else type(values).__name__,
+            expected="a mapping with " + ", ".join(Recipe.model_fields),
+        )
+    return values
+
+
+def _unique_loader() -> Any:
+    """Return a SafeLoader that refuses a key given twice (YAML would keep the last silently)."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+            if twice := [key for n, key in enumerate(keys) if key in keys[:n]]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {twice[0]!r} is given twice", node.start_mark
+                )
+            return super().construct_mapping(node, deep=deep)
+
+    return Loader
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(
+            f"cannot understand the override {override!r}",
+            expected="a.b=value, e.g. method.params.epochs=3",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(
+            f"the value in the override {override!r} is not valid YAML",
+            found=" ".join(str(error).split()),
+        ) from None
+    section: Any = values
+    for depth, part in enumerate(parts[:-1]):
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise RecipeError(
+                f"the override {override!r} cannot be applied",
+                found=f"{'.'.join(parts[: depth + 1])} is {section!r}",
+                expected="a section",
+            )
+    section[parts[-1]] = value
+
+
+def _problem(error: Mapping[str, Any]) -> tuple[str, str | None]:
+    """One finding of pydantic as (what is wrong, what to do), with the dotted path of the key."""
+    path, beside, below = _located(error["loc"])
+    where = ".".join(path) or "the recipe"
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        section = ".".join(path[:-1]) or "the recipe"
+        near = _registry.did_you_mean(path[-1], beside)
+        return f"unknown key {where!r}", f"{near or ''} valid in {section}: {', '.join(beside)}"
+    if kind == "missing":
+        return f"the key {where!r} is missing", f"add {where!r}"
+    tags = [tag for model in below for tag in _tags(model)]
+    if kind == "union_tag_not_found":
+        return f"the key '{where}.kind' is missing", f"{where}.kind is one of {', '.join(tags)}"
+    if kind == "union_tag_invalid":
+        found = str(error["ctx"]["tag"])
+        hint = _registry.did_you_mean(found, tags) or f"{where}.kind is one of {', '.join(tags)}"
+        return f"{where}.kind is {found!r}", hint
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{where} is {error['input']!r}", f"{where}: {message[:1].lower() + message[1:]}"
+
+
+def _located(loc: Sequence[int | str]) -> tuple[list[str], list[str], list[type[BaseModel]]]:
+    """The recipe's keys of a location, the valid names beside the last, and what may lie below it.
+
+    Between the keys pydantic puts names of union members ("simulated", "constrained-int"), which no
+    user wrote.
+    """
+    path: list[str] = []
+    models: list[type[BaseModel]] = [Recipe]
+    beside: list[str] = []
+    mapping = False
+    for part in loc:
+        if len(models) > 1:
+            models = [model for model in models if part in _tags(model)] or models
+            continue
+        if models:
+            beside = list(models[0].model_fields)
+            path.append(str(part))
+            mapping, models = _inside(models[0], part)
+        elif mapping or isinstance(part, int):
+            path.append(str(part))
+    return path, beside, models
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    kind = model.model_fields.get("kind")
+    return typing.get_args(kind.annotation) if kind else ()
+
+
+def _inside(model: type[BaseModel], name: int | str) -> tuple[bool, list[type[BaseModel]]]:
+    """Whether the field ``name`` holds a mapping, and the models that it can hold."""
+    field = model.model_fields.get(str(name))
+    if field is None:
+        return False, []
+    annotation = field.annotation
+    union = typing.get_origin(annotation) in (Union, types.UnionType)
+    options = typing.get_args(annotation) if union else (annotation,)
+    models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+    return typing.get_origin(annotation) is dict, models
+
+
+def _check_method(method: MethodChoice, origin: str) -> None:
+    """Compare ``method.params`` with the constructor, so that a typo is found before any work."""
+    constructor = _registry.get("method", method.name)
+    parameters = inspect.signature(constructor).parameters
+    known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    if unknown := [name for name in method.params if name not in known]:
+        raise RecipeError(
+            f"{origin}: {method.name} has no parameter {listing(map(repr, unknown))} "
+            f"(method.params.{unknown[0]})",
+            expected="one of " + ", ".join(known),
+            fix=_registry.did_you_mean(unknown[0], known),
+        )
