@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -36,28 +37,42 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 @functools.cache
 def bf16_gain(size: int = 768) -> float:
-    """How many times faster a bf16 matrix product is than an fp32 one on this CPU.
-
-    The answer is kept per machine and torch version: a probe is a timing, and a timing that came
-    out differently tomorrow would change results that are promised to be the same.
-    """
+    """How many times faster a bf16 matrix product is than an fp32 one on this CPU."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return 0.0
-    note = cache_folder() / f"bf16-probe-{_cpu_name()}-torch{torch.__version__}.json"
+
+    def measure() -> float:
+        seconds = []
+        for dtype in (torch.float32, torch.bfloat16):
+            a = torch.ones(size, size, dtype=dtype)
+            seconds.append(shortest(functools.partial(torch.mm, a, a)))
+        return seconds[0] / seconds[1]
+
+    return remembered("bf16", measure)
+
+
+def shortest(call: Callable[[], object], repeats: int = 6) -> float:
+    """Seconds of the fastest of some calls, which other work on the machine disturbs least."""
+    runs = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        runs.append(time.perf_counter() - start)
+    return min(runs)
+
+
+def remembered(probe: str, measure: Callable[[], float]) -> float:
+    """What a probe measured, kept per processor and torch version.
+
+    A probe is a timing, and one that came out differently tomorrow would change results that are
+    promised to be the same.
+    """
+    note = cache_folder() / f"{probe}-probe-{_cpu_name()}-torch{torch.__version__}.json"
     try:
         return float(json.loads(note.read_text())["gain"])
     except (OSError, ValueError, KeyError):
         pass
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(size, size, dtype=dtype)
-        runs = []
-        for _ in range(6):
-            start = time.perf_counter()
-            torch.mm(a, a)
-            runs.append(time.perf_counter() - start)
-        seconds[dtype] = min(runs)
-    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    gain = measure()
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(f".{os.getpid()}.tmp")

@@ -9,16 +9,12 @@ clearly faster, or its operator is absent, everything here is plain torch.
 from __future__ import annotations
 
 import functools
-import json
-import os
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from phosphene._device import _cpu_name, cache_folder
+from phosphene._device import remembered, shortest
 
 # Measured gains are either near 1 or above 2.
 MIN_GAIN = 1.4
@@ -28,49 +24,24 @@ MIN_GAIN = 1.4
 def onednn_gain(size: int = 768) -> float:
     """How many times faster oneDNN multiplies float32 matrices than torch's default here.
 
-    Kept per machine and torch version, because the two round differently: a probe that came out
-    differently tomorrow would change results that are promised to be the same.
+    The two round differently, so that the answer is kept (`phosphene._device.remembered`).
     """
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not available or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return 0.0
-    note = cache_folder() / f"onednn-probe-{_cpu_name()}-torch{torch.__version__}.json"
-    try:
-        return float(json.loads(note.read_text())["gain"])
-    except (OSError, ValueError, KeyError):
-        pass
-    gain = _measure(size)
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps({"gain": gain}))
-        partial.replace(note)
-    except OSError:  # a read-only home costs a fresh probe per process, nothing else
-        pass
-    return gain
+    return remembered("onednn", lambda: _measure(size))
 
 
 def _measure(size: int) -> float:
     a = torch.linspace(-1, 1, size * size).view(size, size)
-    seconds: dict[str, float] = {}
-    results: dict[str, torch.Tensor] = {}
-    calls: dict[str, Callable[[], torch.Tensor]] = {
-        "default": lambda: a @ a,
-        "onednn": lambda: _onednn(a, a.T, None),
-    }
+    default = functools.partial(torch.mm, a, a)
+    ours = functools.partial(_onednn, a, a.T, None)
     try:
-        for name, call in calls.items():
-            runs = []
-            for _ in range(6):
-                start = time.perf_counter()
-                results[name] = call()
-                runs.append(time.perf_counter() - start)
-            seconds[name] = min(runs)
+        if not torch.allclose(default(), ours(), rtol=1e-3, atol=1e-3):
+            return 0.0
+        return shortest(default) / shortest(ours)
     except (RuntimeError, TypeError, NotImplementedError):
         return 0.0  # another torch, another operator
-    if not torch.allclose(results["default"], results["onednn"], rtol=1e-3, atol=1e-3):
-        return 0.0
-    return seconds["default"] / seconds["onednn"]
 
 
 def _onednn(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
