@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -55,4 +56,7 @@ for _name, _function in (
 
 def main() -> None:
     """Run the command line (the entry point of the installed command ``phosphene``)."""
+    # Read by OpenMP when torch is loaded. Its threads otherwise spin while they wait for one
+    # another, and where other programs want the processors too, work takes several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
