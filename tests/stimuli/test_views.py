@@ -8,7 +8,7 @@ import torch
 
 from phosphene import _registry
 from phosphene.errors import DataError, UnknownNameError
-from phosphene.stimuli import views as module
+from phosphene.stimuli.views import _base as module
 from phosphene.stimuli.views import (
     Fovea,
     Gaussian,
@@ -143,7 +143,8 @@ def test_expansion() -> None:
         ("fovea(peak=2)", DataError, "0 to 1"),
         ("fovea(g=-1)", DataError, "negative"),
         ("fovea(g=nan)", DataError, "fall-off"),
-        ("fovea(45)", DataError, "parameter=value"),
+        ("fovea(k=45,3)", DataError, "parameter=value"),
+        ("fovea(45,3,.5,1)", DataError, "parameter=value"),
         ("fovea(k=45,k=51)", DataError, "twice"),
         ("fovea(k=45", DataError, "form like"),
         ("gaussian(k=wide)", DataError, "integer"),

@@ -54,8 +54,9 @@ class LinearDecoder(Decoder):
         coef, intercept = self._solve(
             self._features(train), np.asarray(targets, np.float32), progress=progress
         )
-        self.coef_ = np.asarray(coef, dtype=np.float32)
-        self.intercept_ = np.asarray(intercept, dtype=np.float32)
+        # In the order that a loaded model has: products round differently in another.
+        self.coef_ = np.ascontiguousarray(coef, dtype=np.float32)
+        self.intercept_ = np.ascontiguousarray(intercept, dtype=np.float32)
 
     def _features(self, recording: Recording) -> Floats:
         scaled = self.scaler_.apply(recording.signals)

@@ -21,7 +21,8 @@ from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError, UnknownNameError, listing
 from phosphene.stimuli._bank_files import read_bank, write_bank
 from phosphene.stimuli.encoders import ImageEncoder, check_layers, get_encoder
-from phosphene.stimuli.views import View, expand_views, fovea_levels, get_view
+from phosphene.stimuli.views import View, expand_views, get_view
+from phosphene.stimuli.views._names import shorthand
 
 Key = tuple[str, str]
 
@@ -309,12 +310,12 @@ class FeatureBank:
         return stacked
 
     def expand(self, views: Sequence[str | View] | str | View) -> tuple[str, ...]:
-        """Canonical names of views in this bank; the word ``fovea`` means three levels."""
+        """Canonical names of views in this bank, from names and shorthands such as ``fovea``."""
         specs = [views] if isinstance(views, (str, View)) else views
         names: list[str] = []
         for spec in specs:
-            levels = spec == "fovea" and spec not in self.views
-            names += [self._view(view) for view in (fovea_levels() if levels else [spec])]
+            several = None if spec in self.views else shorthand(spec)
+            names += [self._view(view) for view in (several or (spec,))]
         return tuple(names)
 
     def space(self, layer: str | None = None) -> str:

