@@ -197,6 +197,19 @@ def test_transparent_palette_and_16_bits(tmp_path: Path) -> None:
     assert decode_image(tmp_path / "d.png")[0, :, 0].tolist() == [0, 255, 128]
 
 
+def test_transparency_is_laid_on_the_background_asked_for(tmp_path: Path) -> None:
+    clear = np.zeros((4, 4, 4), np.uint8)
+    clear[:2, :, 3] = 255  # the upper half is opaque black
+    Image.fromarray(clear).save(tmp_path / "half.png")
+    stimuli = StimulusSet.from_folder(tmp_path)
+    assert stimuli.image("half.png")[3, 0].tolist() == [255, 255, 255]
+    for laid in (stimuli.image("half.png", (10, 20, 30)), decode_image(clear, (10, 20, 30))):
+        assert laid[3, 0].tolist() == [10, 20, 30]
+        assert laid[0, 0].tolist() == [0, 0, 0]
+    with pytest.raises(DataError, match="colour"):
+        decode_image(clear, (0, 0, 256))
+
+
 def test_the_orientation_of_the_camera_is_applied(tmp_path: Path) -> None:
     pixels = np.zeros((2, 4, 3), np.uint8)
     pixels[0, 0] = 255

@@ -8,7 +8,6 @@ import torch
 
 from phosphene import _registry
 from phosphene.errors import DataError, UnknownNameError
-from phosphene.stimuli.views import _base as module
 from phosphene.stimuli.views import (
     Fovea,
     Gaussian,
@@ -20,6 +19,7 @@ from phosphene.stimuli.views import (
     gaussian_sigma,
     get_view,
 )
+from phosphene.stimuli.views import _base as module
 
 GREY_LEVEL = 1 / 255
 

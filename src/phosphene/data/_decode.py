@@ -13,19 +13,25 @@ from phosphene.errors import DataError
 
 # 600 kB of PNG can decode to 800 MB.
 MAX_PIXELS = 50_000_000
+DECODING_VERSION = 1
+"""Raised whenever the same file would come out of :func:`decode_image` differently."""
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 
-def decode_image(image: str | Path | NDArray[Any]) -> NDArray[np.uint8]:
+def decode_image(image: str | Path | NDArray[Any], background: Colour = WHITE) -> NDArray[np.uint8]:
     """Decode an image to RGB.
 
-    The orientation stored by cameras is applied, grey becomes RGB, transparency is laid on white,
-    16-bit values are scaled to 8 bits, and of an animation the first frame is taken.
+    The orientation stored by cameras is applied, grey becomes RGB, transparency is laid on the
+    background, 16-bit values are scaled to 8 bits, and of an animation the first frame is taken.
 
     Parameters
     ----------
     image : path or ndarray of uint8
         A file, or pixels of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    background : tuple of int
+        Red, green and blue, 0 to 255, of what lies under transparent pixels; white by default.
 
     Returns
     -------
@@ -42,12 +48,17 @@ def decode_image(image: str | Path | NDArray[Any]) -> NDArray[np.uint8]:
     >>> decode_image(np.zeros((2, 3), dtype=np.uint8)).shape
     (2, 3, 3)
     """
+    good = len(background) == 3 and all(0 <= value <= 255 for value in background)
+    if not good:
+        raise DataError(
+            "a background is a colour", found=background, expected="three values, 0 to 255"
+        )
     if isinstance(image, np.ndarray):
-        return _from_array(image)
-    return _from_file(Path(image))
+        return _from_array(image, background)
+    return _from_file(Path(image), background)
 
 
-def _from_array(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+def _from_array(pixels: NDArray[Any], background: Colour) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8:
         raise DataError(
             "an image array has another type",
@@ -67,12 +78,12 @@ def _from_array(pixels: NDArray[Any]) -> NDArray[np.uint8]:
         return np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
         alpha = pixels[:, :, 3:].astype(np.uint32)
-        laid = pixels[:, :, :3] * alpha + 255 * (255 - alpha)
+        laid = pixels[:, :, :3] * alpha + np.asarray(background, np.uint32) * (255 - alpha)
         return ((laid + 127) // 255).astype(np.uint8)
     return np.ascontiguousarray(pixels)
 
 
-def _from_file(path: Path) -> NDArray[np.uint8]:
+def _from_file(path: Path, background: Colour) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -85,11 +96,13 @@ def _from_file(path: Path) -> NDArray[np.uint8]:
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I"):
                 deep = np.asarray(upright, dtype=np.int64)
-                return _from_array(np.clip((deep + 128) // 257, 0, 255).astype(np.uint8))
+                return _from_array(
+                    np.clip((deep + 128) // 257, 0, 255).astype(np.uint8), background
+                )
             if upright.mode == "F":
                 raise DataError(f"{path} holds floating-point pixels", expected="8 or 16 bits")
             if upright.has_transparency_data:
-                return _from_array(np.asarray(upright.convert("RGBA")))
+                return _from_array(np.asarray(upright.convert("RGBA")), background)
             return np.array(upright.convert("RGB"))
     except FileNotFoundError:
         raise DataError(f"the image {path} does not exist") from None

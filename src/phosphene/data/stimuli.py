@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from phosphene._manifest import sha256_array, sha256_file
 from phosphene._validation import as_ids, require_columns, require_unique
 from phosphene.data import _html
-from phosphene.data._decode import MAX_PIXELS, SUFFIXES, decode_image
+from phosphene.data._decode import MAX_PIXELS, SUFFIXES, WHITE, Colour, decode_image
 from phosphene.data._ids import concept_of, concept_text, concepts_of, resolve_ids
 from phosphene.errors import DataError, listing
 
@@ -211,8 +211,15 @@ class StimulusSet:
         """Concept of each stimulus, indexed by id."""
         return self.table["concept"].copy()
 
-    def image(self, stimulus: str) -> NDArray[np.uint8]:
+    def image(self, stimulus: str, background: Colour = WHITE) -> NDArray[np.uint8]:
         """The image of a stimulus.
+
+        Parameters
+        ----------
+        stimulus : str
+            Its id.
+        background : tuple of int
+            Red, green and blue of what lies under transparent pixels.
 
         Returns
         -------
@@ -227,7 +234,7 @@ class StimulusSet:
         if callable(source):
             source = source()
         try:
-            return decode_image(source)
+            return decode_image(source, background)
         except DataError as error:
             if isinstance(source, Path):
                 raise

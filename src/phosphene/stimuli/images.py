@@ -6,7 +6,7 @@ deviation. Both steps are part of the address of a feature, through :func:`prepr
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,15 @@ PREPROCESSING_VERSION = 1
 """Raised whenever the same picture would come out of :func:`prepare` differently."""
 
 Mode = Literal["crop", "squash"]
+Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
 
 def fit(
-    image: NDArray[np.uint8], size: int = 224, resize: int | None = None, mode: Mode = "crop"
+    image: NDArray[np.uint8],
+    size: int = 224,
+    resize: int | None = None,
+    mode: Mode = "crop",
+    interpolation: Interpolation = "bicubic",
 ) -> NDArray[np.uint8]:
     """Bring a picture to a square of ``size`` pixels.
 
@@ -36,6 +41,8 @@ def fit(
     mode : {"crop", "squash"}
         ``crop`` keeps the proportions and cuts the centre; ``squash`` changes them and keeps
         everything (``resize`` has no meaning then).
+    interpolation : {"bicubic", "bilinear", "lanczos", "nearest"}
+        Pillow's filter of this name.
 
     Returns
     -------
@@ -43,8 +50,9 @@ def fit(
 
     Notes
     -----
-    Bicubic with Pillow's antialiasing on 8-bit values, the long side rounded down, the crop's
-    corner rounded down. On square pictures this is what CLIP's processor computes.
+    Pillow's antialiasing on 8-bit values, the long side rounded down, the crop's corner rounded
+    down. On square pictures this is what CLIP's processor computes, to the bit; on others the
+    processors of different libraries and versions differ by how they round, and this is the rule.
 
     Examples
     --------
@@ -70,15 +78,22 @@ def fit(
             target = (max(int(short * width / height), short), short)
     else:
         raise DataError("unknown way to fit a picture", found=mode, expected="crop or squash")
+    if interpolation not in get_args(Interpolation):
+        raise DataError("unknown interpolation", found=interpolation,
+                        expected="one of " + ", ".join(get_args(Interpolation)))  # fmt: skip
     picture = Image.fromarray(image)
     if target != (width, height):
-        picture = picture.resize(target, Image.Resampling.BICUBIC)
+        picture = picture.resize(target, Image.Resampling[interpolation.upper()])
     left, top = (target[0] - size) // 2, (target[1] - size) // 2
     return np.asarray(picture.crop((left, top, left + size, top + size)))
 
 
 def prepare(
-    image: NDArray[np.uint8], size: int = 224, resize: int | None = 256, mode: Mode = "crop"
+    image: NDArray[np.uint8],
+    size: int = 224,
+    resize: int | None = 256,
+    mode: Mode = "crop",
+    interpolation: Interpolation = "bicubic",
 ) -> NDArray[np.float32]:
     """Bring a picture to the encoder's size and to floats in [0, 1].
 
@@ -86,7 +101,7 @@ def prepare(
     ----------
     image : ndarray of uint8, shape (H, W, 3)
         RGB picture.
-    size, resize, mode
+    size, resize, mode, interpolation
         As in :func:`fit`.
 
     Returns
@@ -99,7 +114,7 @@ def prepare(
     >>> prepared.shape, float(prepared.max())
     ((3, 224, 224), 1.0)
     """
-    fitted = fit(image, size, resize, mode)
+    fitted = fit(image, size, resize, mode, interpolation)
     return np.ascontiguousarray(fitted.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 
@@ -109,6 +124,7 @@ def preprocessing(
     mode: Mode = "crop",
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
+    interpolation: Interpolation = "bicubic",
 ) -> dict[str, Any]:
     """Describe an encoder's preprocessing for the address of its features.
 
@@ -122,7 +138,7 @@ def preprocessing(
         "size": size,
         "resize": resize,
         "mode": mode,
-        "interpolation": "pillow-bicubic",
+        "interpolation": f"pillow-{interpolation}",
         "mean": list(mean),
         "std": list(std),
     }
