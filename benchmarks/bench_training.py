@@ -2,8 +2,8 @@
 
 Everything is measured in one process on one machine and reported as ratios. Two conventional loops
 stand for what training code of this field does, both with a dataset of per-sample dictionaries, a
-DataLoader, unfused AdamW in fp32, torch's own matrix products and the blur level of each sample
-kept in numpy:
+DataLoader, unfused AdamW in fp32, torch's own matrix products and dropout, and the blur level of
+each sample kept in numpy:
 
 - "conventional": the repetitions of a stimulus are averaged when a sample is asked for, its
   dictionary has the ten entries that released code passes along (signals, image and text vectors,
@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 from phosphene import _matmul
 from phosphene._device import resolve_precision
 from phosphene.data.recording import Recording
+from phosphene.encoders._dropout import Dropout
 from phosphene.encoders.tsconv import TSConv
 from phosphene.methods._contracts import Shapes
 from phosphene.methods.ubp import UBP
@@ -101,17 +102,18 @@ class Samples(Dataset[dict[str, Any]]):
 
 
 @contextmanager
-def plain_products() -> Iterator[None]:
-    """Let our layers multiply as torch's own do."""
-    chosen = _matmul.MIN_GAIN
+def plain_layers() -> Iterator[None]:
+    """Let our layers multiply and drop values as torch's own do."""
+    gain, forward = _matmul.MIN_GAIN, Dropout.forward
     _matmul.MIN_GAIN = float("inf")
+    Dropout.forward = torch.nn.Dropout.forward
     try:
         yield
     finally:
-        _matmul.MIN_GAIN = chosen
+        _matmul.MIN_GAIN, Dropout.forward = gain, forward
 
 
-@plain_products()
+@plain_layers()
 def conventional_epoch(samples: Samples, module: torch.nn.ModuleDict, adam: Any) -> None:
     module.train()
     upcoming = samples.level.copy()
@@ -243,7 +245,7 @@ def bench_tsconv(table: Table, batch: int, repeats: int) -> None:
             (z.float() * weights).sum().backward()
             adam.step()
 
-        with plain_products() if name == "literal" else nullcontext():
+        with plain_layers() if name == "literal" else nullcontext():
             seconds[name] = best_seconds(step, repeats=2 if name == "literal" else repeats)
     for precision in ("fp32", "bf16"):
         if precision in seconds:

@@ -15,6 +15,7 @@ from torch import nn
 
 from phosphene.data.recording import Recording
 from phosphene.data.splits import HeldOut
+from phosphene.encoders.eegproject import EEGProject
 from phosphene.errors import ArtefactError, DataError, LeakError, NotFittedError
 from phosphene.methods import _brain
 from phosphene.methods._contracts import ContrastiveDecoder, Decoder, LinearDecoder
@@ -23,6 +24,7 @@ from phosphene.methods.nice import NICE
 from phosphene.methods.ubp import UBP
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.testing._data import TinyProblem, tiny_problem, tiny_recording
+from phosphene.training.paired import PairedData
 
 QUICK: dict[str, Any] = {
     "epochs": 2,
@@ -166,6 +168,26 @@ def test_streamed_training_gives_the_same_bits(
     decoder = UBP(**QUICK, max_resident_bytes=1000).fit(mapped, problem.bank, progress=False)
     for name, value in ubp.modules_.state_dict().items():
         assert torch.equal(value, decoder.modules_.state_dict()[name]), name
+
+
+def test_signals_kept_in_bf16_train_to_the_same_bits(
+    problem: TinyProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**QUICK, "precision": "bf16"}
+    kept: list[torch.dtype] = []
+    build = PairedData.build.__func__  # type: ignore[attr-defined]
+
+    def spied(cls: type[PairedData], *args: Any, **kwargs: Any) -> PairedData:
+        kept.append(kwargs["dtype"])
+        return build(cls, *args, **kwargs)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(PairedData, "build", classmethod(spied))
+    half = UBP(**settings).fit(problem.train, problem.bank, progress=False)
+    monkeypatch.setattr(EEGProject, "starts_with_product", False)
+    full = UBP(**settings).fit(problem.train, problem.bank, progress=False)
+    assert kept == [torch.bfloat16, torch.float32]
+    for name, value in full.modules_.state_dict().items():
+        assert torch.equal(value, half.modules_.state_dict()[name]), name
 
 
 def test_progress_is_made_with_an_encoder_of_ones_own(problem: TinyProblem, tmp_path: Path) -> None:

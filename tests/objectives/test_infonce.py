@@ -65,6 +65,31 @@ def test_equals_cross_entropy_with_gradients(normalise: str, temperature: str) -
             torch.testing.assert_close(objective.s.grad, s.grad)
 
 
+def test_gradients_with_shared_stimuli_equal_cross_entropy() -> None:
+    z, v = pair()
+    ids = torch.tensor([3, 1, 3, 2, 1, 3, 0])
+    ours, theirs = z.clone().requires_grad_(), z.clone().requires_grad_()
+    InfoNCE("none", "fixed", 1.5)(ours, v, ids).backward()
+    target = (ids[:, None] == ids[None, :]).double()
+    target /= target.sum(1, keepdim=True)
+    logits = 1.5 * theirs @ v.T
+    (3 * (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2).backward()
+    torch.testing.assert_close(3 * ours.grad, theirs.grad)
+    # a factor on the loss reaches the gradients
+    ours.grad = None
+    (3 * InfoNCE("none", "fixed", 1.5)(ours, v, ids)).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_large_logits_neither_overflow_nor_vanish() -> None:
+    z = (200 * torch.eye(3)).requires_grad_()
+    loss = InfoNCE("none", "fixed", 1.0)(z, torch.eye(3)[[1, 0, 2]])
+    assert float(loss.detach()) == pytest.approx(400 / 3, rel=1e-6)
+    loss.backward()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+
+
 def test_scales_start_where_the_papers_do() -> None:
     assert float(InfoNCE("both", "exp").scale.detach()) == pytest.approx(1 / 0.07, rel=1e-5)
     assert float(InfoNCE("target", "softplus").scale.detach()) == pytest.approx(2.73, abs=0.005)

@@ -100,6 +100,18 @@ def test_streamed_equals_resident_to_the_bit(
         _ = streamed.brain
 
 
+@pytest.mark.parametrize("limit", [None, 10])
+def test_signals_may_be_kept_in_bf16(
+    bank: FeatureBank, make_recording: Make, limit: int | None
+) -> None:
+    recording = make_recording(bank.ids, 2, chans=3, times=80)
+    build = {"scaler": ChannelScaler.fit(recording), "max_resident_bytes": limit}
+    full = PairedData.build(recording, bank, **build)
+    half = PairedData.build(recording, bank, **build, dtype=torch.bfloat16, owned=True)
+    for a, b in zip(full.batches(7, 0, 3), half.batches(7, 0, 3), strict=True):
+        assert torch.equal(a.brain.bfloat16(), b.brain)
+
+
 def test_an_error_while_streaming_reaches_the_training(
     bank: FeatureBank, make_recording: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -27,6 +29,9 @@ class BrainEncoder(nn.Module):
     """
 
     head: ProjectionHead
+    # Whether the first thing that happens to prepared input is a matrix product. Under autocast it
+    # is rounded to bf16 for that, so that signals may be kept in bf16 without a difference.
+    starts_with_product: ClassVar[bool] = False
 
     def __init__(self, n_chans: int, n_times: int | None, n_outputs: int) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from phosphene._matmul import Linear
+from phosphene.encoders._dropout import Dropout
 
 
 class ResidualMLP(nn.Module):
@@ -21,7 +22,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.branch = nn.Sequential(nn.GELU(), Linear(width, width), nn.Dropout(dropout))
+        self.branch = nn.Sequential(nn.GELU(), Linear(width, width), Dropout(dropout))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x`` plus its branch, of the same shape (B, width)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from phosphene._registry import register
 from phosphene.encoders._base import BrainEncoder, require_times
 from phosphene.encoders._head import ProjectionHead
@@ -26,6 +28,8 @@ class EEGProject(BrainEncoder):
     >>> round(sum(p.numel() for p in encoder.parameters()) / 1e6, 1)
     5.4
     """
+
+    starts_with_product: ClassVar[bool] = True
 
     def __init__(
         self, n_chans: int, n_times: int | None, n_outputs: int, *, dropout: float = 0.3

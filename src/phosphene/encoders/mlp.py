@@ -8,6 +8,7 @@ from torch import nn
 from phosphene._matmul import Linear
 from phosphene._registry import register
 from phosphene.encoders._base import BrainEncoder
+from phosphene.encoders._dropout import Dropout
 from phosphene.encoders._head import ProjectionHead
 from phosphene.errors import DataError
 
@@ -16,7 +17,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.branch = nn.Sequential(
-            nn.LayerNorm(width), Linear(width, width), nn.GELU(), nn.Dropout(dropout)
+            nn.LayerNorm(width), Linear(width, width), nn.GELU(), Dropout(dropout)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

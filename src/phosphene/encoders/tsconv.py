@@ -21,6 +21,7 @@ from torch import nn
 
 from phosphene._registry import register
 from phosphene.encoders._base import BrainEncoder, require_times
+from phosphene.encoders._dropout import Dropout
 from phosphene.encoders._head import ProjectionHead
 from phosphene.encoders._windows import window_moments, windowed_layers
 from phosphene.errors import DataError
@@ -87,7 +88,7 @@ class TSConv(BrainEncoder):
         self.temporal_norm = nn.BatchNorm2d(n_filters)
         self.spatial = nn.Conv2d(n_filters, n_filters, (n_chans, 1))
         self.spatial_norm = nn.BatchNorm2d(n_filters)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.mix = nn.Conv2d(n_filters, n_filters, (1, 1))
         self.head = ProjectionHead(self._body_width(), n_outputs, head_dropout)
 

@@ -253,6 +253,15 @@ class ContrastiveDecoder(Decoder):
             return None
         return None if type(encoder).prepare is BrainEncoder.prepare else encoder.prepare
 
+    def _signal_dtype(self, precision: str) -> torch.dtype:
+        """bf16 where the encoder would round its input to it in any case, else float32."""
+        own = ContrastiveDecoder
+        untouched = type(self)._augment is own._augment and type(self)._forward is own._forward
+        encoder = self.modules_["encoder"]
+        rounded = isinstance(encoder, BrainEncoder) and encoder.starts_with_product
+        low = precision == "bf16" and untouched and rounded
+        return torch.bfloat16 if low else torch.float32
+
     # --------------------------------------------------------------------- fitting
     def _fit(
         self,
@@ -292,6 +301,7 @@ class ContrastiveDecoder(Decoder):
             device=device,
             max_resident_bytes=self.max_resident_bytes,
             owned=owned,
+            dtype=self._signal_dtype(precision),
         )
         self._state: dict[str, torch.Tensor] = {}
         self._start(data)

@@ -133,14 +133,8 @@ class InfoNCE(nn.Module):
                 v = nn.functional.normalize(v, dim=1)
             # Scaling the vectors instead of the logits saves a pass over B x B numbers.
             logits = _products(z * self.scale, v, low)
-            true = logits.diagonal()
-            spread = (torch.logsumexp(logits, 0) + torch.logsumexp(logits, 1)) / 2
-            if ids is None:
-                positive = true
-            else:
-                same = ids[:, None] == ids[None, :]
-                positive = (logits * same).sum(1) / same.sum(1)
-            return (spread - positive).mean(), true.detach()
+            loss: torch.Tensor = _SymmetricCrossEntropy.apply(logits, ids)  # type: ignore[no-untyped-call]
+            return loss, logits.detach().diagonal()
 
     def extra_repr(self) -> str:
         """Settings for printing."""
@@ -149,6 +143,49 @@ class InfoNCE(nn.Module):
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float64 else x.float()
+
+
+class _SymmetricCrossEntropy(torch.autograd.Function):
+    """The loss of a matrix of logits (B, B), with its gradient made on the way.
+
+    Forward and backward share their exponentials, and one B x B matrix is kept instead of four.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
+        n = len(logits)
+        if ids is None:
+            weights = None
+            positive = logits.diagonal().sum()
+        else:
+            same = (ids[:, None] == ids[None, :]).to(logits.dtype)
+            weights = same.div_(same.sum(1, keepdim=True))
+            positive = (logits * weights).sum()
+        spread, gradient = logits.new_zeros(()), None
+        for axis in (1, 0):
+            largest = logits.amax(axis, keepdim=True)
+            shares = (logits - largest).exp_()
+            total = shares.sum(axis, keepdim=True)
+            spread = spread + (total.log() + largest).sum()
+            if ctx.needs_input_grad[0]:
+                factor = 0.5 / (n * total)
+                if gradient is None:
+                    gradient = shares.mul_(factor)
+                else:
+                    gradient.addcmul_(shares, factor)
+        if gradient is not None:
+            if weights is None:
+                gradient.diagonal().sub_(1 / n)
+            else:
+                gradient.sub_(weights, alpha=1 / n)
+            ctx.save_for_backward(gradient)
+        return (spread / 2 - positive) / n
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None
 
 
 class _MixedProduct(torch.autograd.Function):

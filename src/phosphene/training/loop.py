@@ -23,6 +23,7 @@ from phosphene import _random
 from phosphene._device import Precision
 from phosphene._logging import get_logger, progress
 from phosphene.errors import DataError
+from phosphene.training._memory import freed_memory_kept
 from phosphene.training.checkpoint import CheckpointFolder, State
 from phosphene.training.paired import Batch, PairedData, Picks
 from phosphene.training.selection import Selection, Selector
@@ -184,33 +185,34 @@ def train(
         unit="epoch",
         enabled=settings.progress,
     )
-    for epoch in bar:
-        began = time.perf_counter()
-        lr = settings.lr if task.learning_rate is None else task.learning_rate(epoch)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
-        loss = _epoch(task, data, settings, optimiser, epoch, rows)
-        metrics: dict[str, float] = {"epoch": epoch, "loss": loss}
-        if not math.isfinite(loss):
-            raise DataError(
-                f"training diverged in epoch {epoch + 1}",
-                found=f"loss {loss}",
-                expected="a finite loss",
-                fix="lower the learning rate, or standardise the signals",
-            )
-        if task.validate is not None:
-            with torch.no_grad():
-                metrics.update(task.validate())
-        metrics.update(lr=lr, seconds=time.perf_counter() - began)
-        selector.offer(task.module, epoch, metrics)
-        rows_done.append(metrics)
-        stalled = settings.patience is not None and epoch - selector.epoch >= settings.patience
-        finished = stalled or epoch + 1 == settings.epochs
-        if checkpoint is not None and (finished or checkpoint.due()):
-            checkpoint.save(*_state(task, optimiser, selector, rows_done, finished))
-        if stalled:
-            logger.info("stopped: no better epoch since %d", selector.epoch + 1)
-            break
+    with freed_memory_kept(data.device):
+        for epoch in bar:
+            began = time.perf_counter()
+            lr = settings.lr if task.learning_rate is None else task.learning_rate(epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            loss = _epoch(task, data, settings, optimiser, epoch, rows)
+            metrics: dict[str, float] = {"epoch": epoch, "loss": loss}
+            if not math.isfinite(loss):
+                raise DataError(
+                    f"training diverged in epoch {epoch + 1}",
+                    found=f"loss {loss}",
+                    expected="a finite loss",
+                    fix="lower the learning rate, or standardise the signals",
+                )
+            if task.validate is not None:
+                with torch.no_grad():
+                    metrics.update(task.validate())
+            metrics.update(lr=lr, seconds=time.perf_counter() - began)
+            selector.offer(task.module, epoch, metrics)
+            rows_done.append(metrics)
+            stalled = settings.patience is not None and epoch - selector.epoch >= settings.patience
+            finished = stalled or epoch + 1 == settings.epochs
+            if checkpoint is not None and (finished or checkpoint.due()):
+                checkpoint.save(*_state(task, optimiser, selector, rows_done, finished))
+            if stalled:
+                logger.info("stopped: no better epoch since %d", selector.epoch + 1)
+                break
     selector.finish(task.module)
     task.module.eval()
     return History(pd.DataFrame(rows_done), selector.epoch)

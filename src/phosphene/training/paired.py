@@ -110,6 +110,7 @@ class PairedData:
         device: torch.device | str = "cpu",
         max_resident_bytes: int | None = None,
         owned: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> Self:
         """Join a recording with a bank.
 
@@ -135,6 +136,8 @@ class PairedData:
             Signals larger than this are streamed; by default half of the free memory.
         owned : bool
             Whether the recording's array may be overwritten, which saves a copy.
+        dtype : torch.dtype
+            Of the signals; bfloat16 for encoders that round them anyway.
 
         Raises
         ------
@@ -153,13 +156,13 @@ class PairedData:
         if scaler is None:
             scaler = ChannelScaler.identity(int(recording.shape[1]))
         limit = default_limit(device) if max_resident_bytes is None else max_resident_bytes
-        size = int(np.prod(recording.shape)) * 4
+        size = int(np.prod(recording.shape)) * dtype.itemsize
         source: Source
         if size > limit:
             logger.info("signals of %d MB are streamed (limit %d MB)", size >> 20, limit >> 20)
-            source = Streamed(recording, scaler, prepare, device)
+            source = Streamed(recording, scaler, prepare, device, dtype)
         else:
-            source = Resident(resident_tensor(recording, scaler, prepare, device, owned))
+            source = Resident(resident_tensor(recording, scaler, prepare, device, owned, dtype))
         return cls(
             source,
             placed,

@@ -48,8 +48,10 @@ class Streamed:
         scaler: ChannelScaler,
         prepare: Prepare | None,
         device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.signals, self.scaler, self.prepare, self.device = signals, scaler, prepare, device
+        self.signals, self.scaler, self.prepare = signals, scaler, prepare
+        self.device, self.dtype = device, dtype
 
     def take(self, index: torch.Tensor) -> torch.Tensor:
         """Read rows in the order of the file, then put them into the order asked for."""
@@ -60,7 +62,7 @@ class Streamed:
         x = self.scaler.apply_(torch.from_numpy(block))
         if self.prepare is not None:
             x = self.prepare(x)
-        return x.to(self.device)
+        return x.to(self.device, self.dtype)
 
 
 def resident_tensor(
@@ -69,6 +71,7 @@ def resident_tensor(
     prepare: Prepare | None,
     device: torch.device,
     owned: bool,
+    dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
     """All signals standardised and prepared, in one contiguous tensor.
 
@@ -84,11 +87,14 @@ def resident_tensor(
         Where the tensor goes.
     owned : bool
         Whether the recording's own memory may be used for the result.
+    dtype : torch.dtype
+        Of the result.
     """
     shape = tuple(signals.shape)
     parts = chunks(shape[0], int(np.prod(shape[1:])) * 4)
     own = torch.empty(0)
-    if owned and device.type == "cpu" and signals.dtype == np.float32 and signals.in_memory:
+    plain = device.type == "cpu" and dtype == torch.float32
+    if owned and plain and signals.dtype == np.float32 and signals.in_memory:
         array = signals.signals
         if array.flags.c_contiguous and array.flags.writeable:
             own = torch.from_numpy(array)
@@ -110,7 +116,7 @@ def resident_tensor(
             out = (
                 own.view(-1)[: shape[0] * block[0].numel()].view(size)
                 if fits
-                else torch.empty(size, device=device)
+                else torch.empty(size, device=device, dtype=dtype)
             )
         out[part] = block
     return own if len(own) and prepare is None else out
