@@ -5,7 +5,8 @@ stand for what training code of this field does, both with a dataset of per-samp
 DataLoader, unfused AdamW in fp32, torch's own matrix products and dropout, and the blur level of
 each sample kept in numpy:
 
-- "conventional": the repetitions of a stimulus are averaged when a sample is asked for, its
+- "conventional": the repetitions of a stimulus are kept as float16, as the prepared files of UBP
+  and BVSA hold them, and are converted and averaged when a sample is asked for; the sample's
   dictionary has the ten entries that released code passes along (signals, image and text vectors,
   names, paths, numbers), the loss forms the logits twice (image to brain, brain to image), and
   loss and top-5 training accuracy are read at every step;
@@ -71,7 +72,7 @@ class Samples(Dataset[dict[str, Any]]):
     def __init__(self, recording: Recording, bank: FeatureBank, repetitions: int) -> None:
         eeg = torch.from_numpy(recording.signals)
         self.full = repetitions > 1
-        self.eeg = eeg[:, None].repeat(1, repetitions, 1, 1) if self.full else eeg
+        self.eeg = eeg[:, None].half().repeat(1, repetitions, 1, 1) if self.full else eeg
         self.names = recording.trials["stimulus"].tolist()
         self.features = [
             dict(zip(bank.ids, torch.from_numpy(bank.vectors(view)), strict=True)) for view in VIEWS

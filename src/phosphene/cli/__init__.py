@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import check, demo, doctor, evaluate, fit, predict
+from phosphene.cli import check, demo, doctor, evaluate, features, fit, predict
 from phosphene.cli import list as list_command
 from phosphene.cli._output import guarded, start_logging
 
@@ -52,6 +52,8 @@ for _name, _function in (
     ("doctor", doctor.doctor),
 ):
     app.command(_name)(guarded(_function))
+
+app.add_typer(features.app)
 
 
 def main() -> None:

@@ -8,11 +8,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, TextIO, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 
 import typer
 
 from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 F = TypeVar("F", bound=Callable[..., Any])
 Verbose = Annotated[
@@ -78,6 +82,28 @@ def guarded(function: F) -> F:
             raise typer.Exit(1) from None
 
     return run  # type: ignore[return-value]
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format that the name of the file says.
+
+    Raises
+    ------
+    DataError
+        If there is no such format.
+    """
+    from phosphene._saving import atomic_path
+    from phosphene.errors import DataError
+
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in kinds:
+        raise DataError(
+            f"cannot write a figure as {path.name!r}",
+            expected="a name ending in .png, .pdf or .svg",
+        )
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format=kind, dpi=150)
 
 
 def fail(message: str) -> None:

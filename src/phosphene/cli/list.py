@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -39,11 +40,21 @@ LABELS = {"encoder": "brain", "image_encoder": "image", "text_encoder": "text"}
 def list_names(
     what: Annotated[What, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figure: Annotated[
+        Optional[Path],  # noqa: UP045 - older typer reads this form only
+        typer.Option("--figure", help="With views: draw each view of one picture (.png, .pdf)."),
+    ] = None,
+    picture: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--picture", help="The picture of --figure; one of the demo's otherwise."),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """List the methods, encoders, views, datasets, worlds or objectives that have a name."""
     from phosphene import _registry
 
+    if figure is not None or picture is not None:
+        _contact_sheet(what, figure, picture)
     entries = [entry for kind in KINDS[what] for entry in _registry.entries(kind)]
     if as_json:
         import json
@@ -65,6 +76,26 @@ def list_names(
         ["name", *(["for"] if several else []), "what it is"],
         [[e.name, *([LABELS.get(e.kind, e.kind)] if several else []), e.summary] for e in entries],
     )
+
+
+def _contact_sheet(what: What, out: Path | None, picture: Path | None) -> None:
+    from phosphene.cli._output import save_figure
+    from phosphene.data.stimuli import decode_image
+    from phosphene.errors import DataError
+    from phosphene.reports.sheets import contact_sheet
+
+    if what is not What.views or out is None:
+        raise DataError(
+            "a contact sheet shows views", expected="phosphene list views --figure FILE.png"
+        )
+    if picture is None:
+        from phosphene.simulation.pictures import picture_set
+
+        stimuli = picture_set(["dog"], exemplars=1)
+        image = stimuli.image(stimuli.ids[0])
+    else:
+        image = decode_image(picture)
+    save_figure(contact_sheet(image), out)
 
 
 def _details(entry: Entry) -> dict[str, Any]:

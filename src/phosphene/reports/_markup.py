@@ -106,11 +106,18 @@ def picture_uri(picture: npt.NDArray[np.uint8], size: int = 128) -> str:
     """A picture (height, width, 3) as a JPEG data URI, no side longer than ``size`` pixels."""
     from PIL import Image
 
+    buffer = io.BytesIO()
+    Image.fromarray(small_picture(picture, size)).save(buffer, format="JPEG", quality=85)
+    return _uri(buffer.getvalue(), "image/jpeg")
+
+
+def small_picture(picture: npt.NDArray[np.uint8], size: int = 128) -> npt.NDArray[np.uint8]:
+    """A picture (height, width, 3) shrunk so that no side is longer than ``size`` pixels."""
+    from PIL import Image
+
     image = Image.fromarray(np.asarray(picture, dtype=np.uint8)).convert("RGB")
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=85)
-    return _uri(buffer.getvalue(), "image/jpeg")
+    return np.asarray(image)
 
 
 def table_html(

@@ -16,7 +16,7 @@ from phosphene.errors import DataError
 from phosphene.evaluation.result import Result
 from phosphene.evaluation.retrieval import score
 from phosphene.evaluation.similarity import Similarity
-from phosphene.reports._markup import picture_uri
+from phosphene.reports._markup import picture_uri, small_picture
 
 if TYPE_CHECKING:
     from phosphene.data.stimuli import StimulusSet
@@ -139,7 +139,7 @@ def retrieval_grid(
             ax.set_xticks([])
             ax.set_yticks([])
             if item in known:
-                ax.imshow(_small(stimuli.image(item)))
+                ax.imshow(small_picture(stimuli.image(item)))
             else:
                 ax.text(0.5, 0.5, label, ha="center", va="center", wrap=True, fontsize="small")
             frame = candidate is not None and candidate.true
@@ -227,11 +227,3 @@ def _choose(
             shown.add(str(stimuli[query]))
     place = {int(query): i for i, query in enumerate(order)}
     return [(g, q) for g in chosen for q in sorted(chosen[g], key=place.__getitem__)]
-
-
-def _small(picture: npt.NDArray[np.uint8], size: int = 128) -> npt.NDArray[np.uint8]:
-    from PIL import Image
-
-    image = Image.fromarray(np.asarray(picture, dtype=np.uint8)).convert("RGB")
-    image.thumbnail((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(image)

@@ -10,26 +10,71 @@ import torch
 
 from phosphene.errors import DataError
 
+# Output pixels that are computed by one product: small enough that its band of input pixels is
+# narrow, large enough for a fast product (measured at 224 pixels: 32 to 56 are alike).
+_BLOCK = 32
 
-def separable(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+
+class Banded:
+    """A matrix whose rows have few non-zero entries near one another, cut into dense blocks.
+
+    A blur of 51 pixels at 224 needs a third of the multiplications so, with the same result.
+
+    Parameters
+    ----------
+    matrix : torch.Tensor, shape (n, m) or (B, n, m)
+        One for all images, or one for each.
+    """
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix = matrix
+        self.blocks = []
+        for start in range(0, matrix.shape[-2], _BLOCK):
+            rows = matrix[..., start : start + _BLOCK, :]
+            used = rows.reshape(-1, rows.shape[-1]).any(0).nonzero()
+            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1)
+            self.blocks.append((slice(low, high), rows[..., low:high].contiguous()))
+
+    def to(self, images: torch.Tensor) -> Banded:
+        """The matrix in the type and on the device of ``images``; itself where that is so."""
+        if (images.dtype, images.device) == (self.matrix.dtype, self.matrix.device):
+            return self
+        return Banded(self.matrix.to(images))
+
+    def columns(self, images: torch.Tensor) -> torch.Tensor:
+        """``image @ matrix.T`` for each row of pixels (..., m), or (B, ..., m)."""
+        parts = [images[..., band] @ block.mT for band, block in self.blocks]
+        return torch.cat(parts, dim=-1)
+
+    def rows(self, planes: torch.Tensor) -> torch.Tensor:
+        """``matrix @ plane`` for each plane (P, m, width)."""
+        count = len(planes)
+        parts = [
+            # Expanded, not repeated: torch copies a matrix that matmul broadcasts.
+            torch.bmm(block.expand(count, *block.shape[-2:]), planes[:, band])
+            for band, block in self.blocks
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def separable(images: torch.Tensor, rows: Banded, columns: Banded) -> torch.Tensor:
     """``rows @ image @ columns.T`` for each plane of ``images``.
 
     Parameters
     ----------
     images : torch.Tensor, shape (B, C, H, W)
         Float images.
-    rows, columns : torch.Tensor, shape (H, H) and (W, W), or (B, H, H) and (B, W, W)
-        Shared by all images, or one per image.
+    rows, columns : Banded
+        For the height and the width, shared by all images or one per image.
     """
     batch, channels, height, width = images.shape
-    if rows.ndim == 3:
-        wide = images.reshape(batch, channels * height, width) @ columns.mT
-        return rows[:, None] @ wide.view(batch, channels, height, width)
-    # The first is one large product. The second multiplies each plane from the left; torch would
-    # first copy a shared matrix for every plane, unless the batch dimension has stride zero.
-    wide = (images.reshape(-1, width) @ columns.mT).view(-1, height, width)
-    planes = batch * channels
-    return torch.bmm(rows.expand(planes, height, height), wide).view(images.shape)
+    rows, columns = rows.to(images), columns.to(images)
+    if rows.matrix.ndim == 3:
+        wide = columns.columns(images.reshape(batch, channels * height, width))
+        wide = wide.view(batch, channels, height, -1)
+        return torch.stack([rows.rows(wide[:, channel]) for channel in range(channels)], dim=1)
+    wide = columns.columns(images.reshape(-1, width)).view(batch * channels, height, -1)
+    return rows.rows(wide).view(batch, channels, -1, wide.shape[-1])
 
 
 def gaussian_sigma(k: int) -> float:
@@ -58,14 +103,20 @@ def gaussian_blur(images: torch.Tensor, k: int | Sequence[int]) -> torch.Tensor:
     """
     height, width = images.shape[-2:]
     if isinstance(k, int):
-        return separable(
-            images, blur_matrix(height, k).to(images), blur_matrix(width, k).to(images)
-        )
+        return separable(images, _blur(height, k), _blur(width, k))
     if len(k) != len(images):
         raise DataError("one kernel per image is needed", found=len(k), expected=len(images))
-    rows = torch.stack([blur_matrix(height, each) for each in k]).to(images)
-    columns = torch.stack([blur_matrix(width, each) for each in k]).to(images)
-    return separable(images, rows, columns)
+    return separable(images, _blurs(height, tuple(k)), _blurs(width, tuple(k)))
+
+
+@functools.lru_cache(maxsize=64)
+def _blur(n: int, k: int) -> Banded:
+    return Banded(blur_matrix(n, k))
+
+
+@functools.lru_cache(maxsize=8)
+def _blurs(n: int, kernels: tuple[int, ...]) -> Banded:
+    return Banded(torch.stack([blur_matrix(n, k) for k in kernels]))
 
 
 @functools.lru_cache(maxsize=64)

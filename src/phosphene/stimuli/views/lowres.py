@@ -11,7 +11,7 @@ import torch
 from phosphene import _registry
 from phosphene.errors import DataError
 from phosphene.stimuli.views._base import View, ViewInput
-from phosphene.stimuli.views._linear import linear_matrix, mean_matrix, separable
+from phosphene.stimuli.views._linear import Banded, linear_matrix, mean_matrix, separable
 
 
 @_registry.register("view", "lowres")
@@ -47,12 +47,10 @@ class LowRes(View):
         """Shrink and enlarge the images."""
         images = source.images
         height, width = images.shape[-2:]
-        return separable(
-            images, _matrix(height, self.scale).to(images), _matrix(width, self.scale).to(images)
-        )
+        return separable(images, _matrix(height, self.scale), _matrix(width, self.scale))
 
 
 @functools.lru_cache(maxsize=64)
-def _matrix(n: int, scale: float) -> torch.Tensor:
+def _matrix(n: int, scale: float) -> Banded:
     small = max(1, int(n * scale))
-    return linear_matrix(small, n) @ mean_matrix(n, small)
+    return Banded(linear_matrix(small, n) @ mean_matrix(n, small))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import torch
 from phosphene import _registry
 from phosphene.errors import DataError
 from phosphene.stimuli.views._base import View, ViewInput
-from phosphene.stimuli.views._linear import block_matrix, separable
+from phosphene.stimuli.views._linear import Banded, block_matrix, separable
 
 
 @_registry.register("view", "mosaic")
@@ -46,8 +47,9 @@ class Mosaic(View):
         """Average over the tiles."""
         images = source.images
         height, width = images.shape[-2:]
-        return separable(
-            images,
-            block_matrix(height, self.size).to(images),
-            block_matrix(width, self.size).to(images),
-        )
+        return separable(images, _matrix(height, self.size), _matrix(width, self.size))
+
+
+@functools.lru_cache(maxsize=64)
+def _matrix(n: int, size: int) -> Banded:
+    return Banded(block_matrix(n, size))
