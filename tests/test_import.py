@@ -37,11 +37,13 @@ def test_public_names_load() -> None:
 def test_no_file_names_a_machine_or_writes_pickles(folder: str) -> None:
     root = Path(__file__).parents[1]
     forbidden = ["/work" + "/", "/tmp" + "/", "/root" + "/"]
-    if folder != "tests":  # where hostile files are made on purpose
-        forbidden += ["allow_" + "pickle=True", "torch." + "save(", "import " + "pickle"]
+    pickles = ["allow_" + "pickle=True", "torch." + "save(", "import " + "pickle"]
     for path in (root / folder).rglob("*"):
         built = {"_build", "gallery", "generated", "results", "__pycache__"} & set(path.parts)
         if path.suffix in {".py", ".pyi", ".rst", ".md", ".yaml"} and not built:
             text = path.read_text(encoding="utf-8")
-            found = [word for word in forbidden if word in text]
+            # Hostile files are made on purpose in tests; miniatures of foreign layouts are written
+            # as these layouts are.
+            may = folder == "tests" or path.match("testing/_layouts_*.py")
+            found = [word for word in forbidden + pickles * (not may) if word in text]
             assert not found, f"{path.relative_to(root)}: {found}"

@@ -48,6 +48,7 @@ __all__ = [
     "read_table",
     "read_tensors",
     "read_yaml",
+    "require_replaceable",
     "sha256_array",
     "sha256_file",
     "sha256_json",
@@ -123,12 +124,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         If writing fails, or if ``path`` holds files that phosphene did not write.
     """
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).exists():
-        raise StorageError(
-            f"{path} holds files that phosphene did not write",
-            expected="a new or empty folder, or one that phosphene wrote",
-            fix="choose another folder",
-        )
+    require_replaceable(path)
     token = uuid.uuid4().hex[:8]
     partial = path.with_name(f".{path.name}.{token}.tmp")
     old = path.with_name(f".{path.name}.{token}.old")
@@ -150,6 +146,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def require_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise unless `atomic_folder` may put a folder in this place.
+
+    Raises
+    ------
+    StorageError
+        If ``path`` is a file, or holds files that phosphene did not write.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"{path} is a file, not a folder", fix="choose another folder")
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).exists():
+        raise StorageError(
+            f"{path} holds files that phosphene did not write",
+            expected="a new or empty folder, or one that phosphene wrote",
+            fix="choose another folder",
+        )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,54 +19,16 @@ from phosphene.stimuli.encoders import CallableEncoder
 from phosphene.stimuli.images import prepare
 from phosphene.stimuli.views import Gaussian, fovea_levels
 
-SIZE = 12
-
-
-def pictures(n: int = 7, seed: int = 0) -> StimulusSet:
-    rng = np.random.default_rng(seed)
-    images = [rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(n)]
-    ids = [f"thing{i}/thing{i}_01.png" for i in range(n)]
-    return StimulusSet.from_arrays(ids, images)
-
-
-class Network(torch.nn.Module):
-    """A small random network that counts the pictures it sees and can be killed."""
-
-    def __init__(self, seed: int = 0, die_after: int | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.conv = torch.nn.Conv2d(3, 5, 3)
-        self.seen = 0
-        self.die_after = die_after
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        if self.die_after is not None and self.seen + len(x) > self.die_after:
-            raise KeyboardInterrupt
-        self.seen += len(x)
-        y = torch.relu(self.conv(x))
-        return {"early": x.mean((2, 3)), "late": y.mean((2, 3))}
-
-
-def encoder(network: Network, id: str = "tiny", **more: Any) -> CallableEncoder:
-    return CallableEncoder(network, id, image_size=SIZE, layers=("early", "late"), **more)
-
-
 Extract = Callable[..., FeatureBank]
+Kit = SimpleNamespace
 
 
-@pytest.fixture
-def extract(tmp_path: Path) -> Extract:
-    def run(stimuli: StimulusSet, model: CallableEncoder, **more: Any) -> FeatureBank:
-        more = {"batch_size": 2, "cache": tmp_path / "cache", **more}
-        return FeatureBank.extract(stimuli, model, **more)
-
-    return run
-
-
-def test_vectors_are_those_of_the_encoder_on_the_view(extract: Extract) -> None:
-    stimuli, network = pictures(), Network()
-    bank = extract(stimuli, encoder(network), views=["original", "gaussian(k=5)"])
-    images = torch.from_numpy(np.stack([prepare(stimuli.image(i), SIZE, None) for i in bank.ids]))
+def test_vectors_are_those_of_the_encoder_on_the_view(kit: Kit, extract: Extract) -> None:
+    stimuli, network = kit.pictures(), kit.Network()
+    bank = extract(stimuli, kit.encoder(network), views=["original", "gaussian(k=5)"])
+    images = torch.from_numpy(
+        np.stack([prepare(stimuli.image(i), kit.SIZE, None) for i in bank.ids])
+    )
     with torch.inference_mode():
         plain, blurred = network(images)["late"], network(Gaussian(5)(images))["late"]
     np.testing.assert_allclose(bank.vectors("original"), plain, atol=1e-6)
@@ -78,53 +41,57 @@ def test_vectors_are_those_of_the_encoder_on_the_view(extract: Extract) -> None:
     assert bank.stimuli.loc[bank.ids[2], "concept"] == stimuli.concepts[bank.ids[2]]
 
 
-def test_a_killed_extraction_goes_on_where_it_was(extract: Extract, tmp_path: Path) -> None:
-    stimuli = pictures(7)
+def test_a_killed_extraction_goes_on_where_it_was(
+    kit: Kit, extract: Extract, tmp_path: Path
+) -> None:
+    stimuli = kit.pictures(7)
     views = ["original", "gaussian(k=5)"]
     # 7 pictures in batches of 2, two views each: the kill comes within the third batch.
-    doomed = Network(die_after=9)
+    doomed = kit.Network(die_after=9)
     with pytest.raises(KeyboardInterrupt):
-        extract(stimuli, encoder(doomed), views=views)
+        extract(stimuli, kit.encoder(doomed), views=views)
     assert doomed.seen == 8
-    resumed = Network()
-    bank = extract(stimuli, encoder(resumed), views=views)
+    resumed = kit.Network()
+    bank = extract(stimuli, kit.encoder(resumed), views=views)
     assert resumed.seen == 7 * 2 - 8 == bank.timings["encoder_passes"]
     assert bank.timings["from_cache"] == 8
-    fresh = extract(stimuli, encoder(Network()), views=views, cache=tmp_path / "fresh")
+    fresh = extract(stimuli, kit.encoder(kit.Network()), views=views, cache=tmp_path / "fresh")
     for view in bank.views:
         np.testing.assert_array_equal(bank.vectors(view), fresh.vectors(view))
     assert bank.hash == fresh.hash
 
 
-def test_identical_work_is_never_repeated(extract: Extract) -> None:
-    stimuli, network = pictures(6), Network()
-    extract(stimuli, encoder(network), views=["original"])
+def test_identical_work_is_never_repeated(kit: Kit, extract: Extract) -> None:
+    stimuli, network = kit.pictures(6), kit.Network()
+    extract(stimuli, kit.encoder(network), views=["original"])
     assert network.seen == 6
-    extract(stimuli, encoder(network), views=["original"])
+    extract(stimuli, kit.encoder(network), views=["original"])
     assert network.seen == 6
-    extract(stimuli, encoder(network), views=["original", "gaussian(k=5)"])  # only the new view
+    extract(stimuli, kit.encoder(network), views=["original", "gaussian(k=5)"])  # only the new view
     assert network.seen == 12
-    extract(stimuli.select(stimuli.ids[3:][::-1]), encoder(network), batch_size=3)
+    extract(stimuli.select(stimuli.ids[3:][::-1]), kit.encoder(network), batch_size=3)
     assert network.seen == 12
-    extract(pictures(8), encoder(network))  # the same random pictures and two more
+    extract(kit.pictures(8), kit.encoder(network))  # the same random pictures and two more
     assert network.seen == 14
 
 
-def test_a_part_of_the_views_is_completed(extract: Extract, tmp_path: Path) -> None:
-    network, views = Network(), ["original", "gaussian(k=5)"]
-    extract(pictures(3), encoder(network), views=["original"])
-    bank = extract(pictures(5), encoder(network), views=views)
+def test_a_part_of_the_views_is_completed(kit: Kit, extract: Extract, tmp_path: Path) -> None:
+    network, views = kit.Network(), ["original", "gaussian(k=5)"]
+    extract(kit.pictures(3), kit.encoder(network), views=["original"])
+    bank = extract(kit.pictures(5), kit.encoder(network), views=views)
     assert network.seen == 3 + 3 + 2 * 2
-    reference = extract(pictures(5), encoder(Network()), views=views, cache=tmp_path / "fresh")
+    reference = extract(
+        kit.pictures(5), kit.encoder(kit.Network()), views=views, cache=tmp_path / "fresh"
+    )
     for view in views:
         np.testing.assert_allclose(bank.vectors(view), reference.vectors(view), atol=1e-6)
 
 
-def test_equal_pictures_are_encoded_once(extract: Extract) -> None:
-    image = np.full((SIZE, SIZE, 3), 7, np.uint8)
+def test_equal_pictures_are_encoded_once(kit: Kit, extract: Extract) -> None:
+    image = np.full((kit.SIZE, kit.SIZE, 3), 7, np.uint8)
     stimuli = StimulusSet.from_arrays(["a/a_01", "b/b_01", "a/a_02"], [image, image + 1, image])
-    network = Network()
-    bank = extract(stimuli, encoder(network))
+    network = kit.Network()
+    bank = extract(stimuli, kit.encoder(network))
     assert network.seen == 2
     a, b, again = bank.vectors("original")
     np.testing.assert_array_equal(a, again)
@@ -132,69 +99,69 @@ def test_equal_pictures_are_encoded_once(extract: Extract) -> None:
 
 
 @pytest.mark.parametrize("change", ["weights", "id", "resize", "precision", "view", "picture"])
-def test_any_change_is_another_address(extract: Extract, change: str) -> None:
-    extract(pictures(3), encoder(Network()), views=["gaussian(k=5)"])
-    network, more, views, seed = Network(), {}, ["gaussian(k=5)"], 0
+def test_any_change_is_another_address(kit: Kit, extract: Extract, change: str) -> None:
+    extract(kit.pictures(3), kit.encoder(kit.Network()), views=["gaussian(k=5)"])
+    network, more, views, seed = kit.Network(), {}, ["gaussian(k=5)"], 0
     name = "tiny"
     match change:
         case "weights":
-            network = Network(seed=1)
+            network = kit.Network(seed=1)
         case "id":
             name = "tiny-2"
         case "resize":
-            more = {"resize": SIZE + 2}
+            more = {"resize": kit.SIZE + 2}
         case "precision":
             more = {"precision": "bf16"}
         case "view":
             views = ["gaussian(k=7)"]
         case "picture":
             seed = 1
-    extract(pictures(3, seed), encoder(network, name, **more), views=views)
+    extract(kit.pictures(3, seed), kit.encoder(network, name, **more), views=views)
     assert network.seen == 3
 
 
-def test_more_layers_need_another_pass_and_fewer_do_not(extract: Extract) -> None:
-    network = Network()
-    extract(pictures(3), encoder(network), layers=["late"])
-    both = extract(pictures(3), encoder(network), layers=["early", "late"])
+def test_more_layers_need_another_pass_and_fewer_do_not(kit: Kit, extract: Extract) -> None:
+    network = kit.Network()
+    extract(kit.pictures(3), kit.encoder(network), layers=["late"])
+    both = extract(kit.pictures(3), kit.encoder(network), layers=["early", "late"])
     assert network.seen == 6
     assert both.layers == ("early", "late")
-    only = extract(pictures(3), encoder(network), layers="early")
+    only = extract(kit.pictures(3), kit.encoder(network), layers="early")
     assert network.seen == 6
     assert only.default_layer == "early"
     np.testing.assert_array_equal(only.vectors("original"), both.vectors("original", "early"))
 
 
 def test_a_damaged_cache_file_is_computed_again(
-    extract: Extract, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kit: Kit, extract: Extract, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bank = extract(pictures(4), encoder(Network()))
+    bank = extract(kit.pictures(4), kit.encoder(kit.Network()))
     files = sorted((tmp_path / "cache").rglob("*.safetensors"))
     assert len(files) == 2
     content = bytearray(files[0].read_bytes())
     content[-3] ^= 4  # one bit of one vector
     files[0].write_bytes(content)
     files[1].write_bytes(files[1].read_bytes()[:-5])
-    network = Network()
-    again = extract(pictures(4), encoder(network))
+    network = kit.Network()
+    again = extract(kit.pictures(4), kit.encoder(network))
     assert network.seen == 4
     assert "computing again" in caplog.text
     np.testing.assert_array_equal(again.vectors("original"), bank.vectors("original"))
 
 
-def test_values_that_are_not_finite_are_named(extract: Extract) -> None:
+def test_values_that_are_not_finite_are_named(kit: Kit, extract: Extract) -> None:
     def broken(x: torch.Tensor) -> torch.Tensor:
         y = x.mean((2, 3))
         y[1] = torch.nan
         return y
 
-    bad = CallableEncoder(broken, "broken", image_size=SIZE)
+    bad = CallableEncoder(broken, "broken", image_size=kit.SIZE)
     with pytest.raises(DataError, match=r"thing1/thing1_01\.png"):
-        extract(pictures(2), bad)
+        extract(kit.pictures(2), bad)
 
 
 def test_a_broken_picture_stops_with_its_name_and_keeps_the_rest(
-    extract: Extract, tmp_path: Path
+    kit: Kit, extract: Extract, tmp_path: Path
 ) -> None:
     from PIL import Image
 
@@ -206,24 +173,29 @@ def test_a_broken_picture_stops_with_its_name_and_keeps_the_rest(
     whole = broken.read_bytes()
     broken.write_bytes(whole[:40])
     stimuli = StimulusSet.from_folder(tmp_path / "images")
-    network = Network()
+    network = kit.Network()
     with pytest.raises(PhospheneError, match=r"c4_01\.png"):
-        extract(stimuli, encoder(network))
+        extract(stimuli, kit.encoder(network))
     assert network.seen == 4
     broken.write_bytes(whole)
-    extract(StimulusSet.from_folder(tmp_path / "images"), encoder(network))
+    extract(StimulusSet.from_folder(tmp_path / "images"), kit.encoder(network))
     assert network.seen == 5
 
 
-def test_space_belongs_to_encoder_and_layer_not_to_view_or_precision(extract: Extract) -> None:
+def test_space_belongs_to_encoder_and_layer_not_to_view_or_precision(
+    kit: Kit, extract: Extract
+) -> None:
     layers = ["early", "late"]
-    bank = extract(pictures(2), encoder(Network()), layers=layers)
+    bank = extract(kit.pictures(2), kit.encoder(kit.Network()), layers=layers)
     blurred = extract(
-        pictures(3), encoder(Network(), precision="bf16"), views=["gaussian(k=5)"], layers=layers
+        kit.pictures(3),
+        kit.encoder(kit.Network(), precision="bf16"),
+        views=["gaussian(k=5)"],
+        layers=layers,
     )
     assert bank.space() == bank.space("late") == blurred.space("late")
     assert bank.space("early") != bank.space("late")
-    assert extract(pictures(2), encoder(Network(seed=1))).space() != bank.space()
+    assert extract(kit.pictures(2), kit.encoder(kit.Network(seed=1))).space() != bank.space()
     assert bank.provenance["encoder"]["id"] == "tiny"
     assert bank.provenance["views"] == {"original": {"kind": "original"}}
 
@@ -373,15 +345,15 @@ def test_embedded_encoder_sees_blur_and_content(tmp_path: Path) -> None:
 
 
 def test_a_concurrent_encoder_gives_the_same_bank_and_leaves_the_thread_count(
-    extract: Extract, tmp_path: Path
+    kit: Kit, extract: Extract, tmp_path: Path
 ) -> None:
     class Concurrent(CallableEncoder):
         concurrent = True
 
-    stimuli, views = pictures(21), ["original", "gaussian(k=5)"]
+    stimuli, views = kit.pictures(21), ["original", "gaussian(k=5)"]
     before = torch.get_num_threads()
-    one = extract(stimuli, encoder(Network()), views=views, batch_size=20)
-    model = Concurrent(Network(), "tiny", image_size=SIZE, layers=("early", "late"))
+    one = extract(stimuli, kit.encoder(kit.Network()), views=views, batch_size=20)
+    model = Concurrent(kit.Network(), "tiny", image_size=kit.SIZE, layers=("early", "late"))
     many = extract(stimuli, model, views=views, batch_size=20, cache=tmp_path / "fresh")
     assert many.timings["encoder_passes"] == 42
     for view in views:
@@ -389,11 +361,11 @@ def test_a_concurrent_encoder_gives_the_same_bank_and_leaves_the_thread_count(
     assert torch.get_num_threads() == before
 
 
-def test_the_default_cache_is_the_users() -> None:
+def test_the_default_cache_is_the_users(kit: Kit) -> None:
     from phosphene._device import cache_folder
 
-    network = Network(seed=7)
+    network = kit.Network(seed=7)
     for _ in range(2):
-        FeatureBank.extract(pictures(2, seed=7), encoder(network))
+        FeatureBank.extract(kit.pictures(2, seed=7), kit.encoder(network))
     assert network.seen == 2
-    assert list((cache_folder() / "features").glob("tiny-original-*"))
+    assert list((cache_folder() / "features").glob("tiny-*"))

@@ -86,7 +86,7 @@ def test_unknown_names_list_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="efficientnet-lite0"):
         get_encoder("efficientnet-light0")
     with pytest.raises(UnknownNameError, match="efficientnet-lite0"):
-        get_encoder("clip:openai/clip-vit-base-patch32")
+        get_encoder("efficientnet:somewhere")
     assert "efficientnet-lite0" in _registry.names("image_encoder")
 
 
@@ -129,3 +129,8 @@ def test_weights_of_a_module_are_its_identity() -> None:
     with torch.no_grad():
         net[1].bias.add_(1)
     assert CallableEncoder(net, "net", image_size=4).weights_hash != first
+    # A batch normalisation counts its batches in a single number, which is state too.
+    norm = torch.nn.BatchNorm2d(3).eval()
+    counted = CallableEncoder(norm, "norm", image_size=4).weights_hash
+    norm.num_batches_tracked.add_(1)
+    assert CallableEncoder(norm, "norm", image_size=4).weights_hash != counted

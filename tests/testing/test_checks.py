@@ -7,9 +7,11 @@ import pytest
 from phosphene import _registry
 from phosphene.errors import UnknownNameError
 from phosphene.testing import CheckOutcome, run_checks
-from phosphene.testing._runner import Suite, outcomes, suites
+from phosphene.testing._runner import Suite, info_of, outcomes, suites
 
 KINDS = sorted(set(_registry.HOMES) - {"check"})
+# What needs torchvision, whose build does not fit torch everywhere.
+NOT_INSTALLED = ("openclip",)
 PARTS = [(kind, name) for kind in KINDS for name in _registry.names(kind)]
 
 
@@ -32,7 +34,9 @@ def test_registered_part_passes(kind: str, name: str) -> None:
     failed = [f"{o.check}: {o.message}" for o in found if not o.passed]
     assert not failed, "\n".join(failed)
     skipped = [f"{o.check}: {o.message}" for o in found if o.skipped]
-    assert not skipped, "the test environment has every extra: " + "\n".join(skipped)
+    if skipped and info_of(kind, name).get("extra") in NOT_INSTALLED:
+        pytest.skip(skipped[0])
+    assert not skipped, "the test environment has every other extra: " + "\n".join(skipped)
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS, ids=[":".join(part) for part in PARTS])

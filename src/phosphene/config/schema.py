@@ -171,9 +171,10 @@ class ImageFeatures(_Section):
     Parameters
     ----------
     folder : path, optional
-        Pictures; a simulated world has its own.
+        Pictures: a folder, or a CSV file with columns ``stimulus`` and ``path``; a simulated world
+        has its own.
     encoder : str
-        Registered image encoder.
+        Registered image encoder, or ``kind:SOURCE`` such as ``clip:openai/clip-vit-base-patch32``.
     views : list of str, optional
         Views of the pictures; those that the method asks for by default.
     layers : list of str, optional

@@ -6,11 +6,36 @@ to accept, and where.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from phosphene import _registry
 from phosphene.data.sensors import Modality
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a data set that can be downloaded.
+
+    Attributes
+    ----------
+    path : str
+        Where it belongs, relative to the data set's folder, with forward slashes.
+    url : str
+        Where it is.
+    size : int or None
+        Bytes, where known.
+    digest : str
+        ``"sha256:..."`` or ``"md5:..."`` where known, else "".
+    subject : str
+        Who it is of, "" for files of all.
+    """
+
+    path: str
+    url: str
+    size: int | None = None
+    digest: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +66,12 @@ class DatasetInfo:
         How to come by it.
     notes : tuple of str
         Pitfalls.
+    expected : dict of str to int
+        Counts that a reader compares what it finds with, by name.
+    sha256 : dict of str to str
+        Digests of files where they are known, by path relative to the data set's folder.
+    files : tuple of RemoteFile
+        What can be downloaded without accepting terms first.
     """
 
     name: str
@@ -56,6 +87,9 @@ class DatasetInfo:
     url_ids: dict[str, str]
     access: str
     notes: tuple[str, ...] = ()
+    expected: dict[str, int] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
+    files: tuple[RemoteFile, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain form, for JSON."""

@@ -156,17 +156,17 @@ class _SymmetricCrossEntropy(torch.autograd.Function):
         n = len(logits)
         if ids is None:
             weights = None
-            positive = logits.diagonal().sum()
+            positive = logits.diagonal()
         else:
             same = (ids[:, None] == ids[None, :]).to(logits.dtype)
             weights = same.div_(same.sum(1, keepdim=True))
-            positive = (logits * weights).sum()
-        spread, gradient = logits.new_zeros(()), None
+            positive = (logits * weights).sum(1)
+        spread, gradient = torch.zeros_like(positive), None
         for axis in (1, 0):
             largest = logits.amax(axis, keepdim=True)
             shares = (logits - largest).exp_()
             total = shares.sum(axis, keepdim=True)
-            spread = spread + (total.log() + largest).sum()
+            spread += (total.log() + largest).flatten()
             if ctx.needs_input_grad[0]:
                 factor = 0.5 / (n * total)
                 if gradient is None:
@@ -179,7 +179,8 @@ class _SymmetricCrossEntropy(torch.autograd.Function):
             else:
                 gradient.sub_(weights, alpha=1 / n)
             ctx.save_for_backward(gradient)
-        return (spread / 2 - positive) / n
+        # Row by row: sums of logits are large where the loss is small.
+        return (spread / 2 - positive).mean()
 
     @staticmethod
     @torch.autograd.function.once_differentiable

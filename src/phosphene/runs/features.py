@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from phosphene import _registry
 from phosphene.config import BankFeatures, ImageFeatures, OneHotFeatures, Recipe, TextFeatures
 from phosphene.errors import DataError, RecipeError
+from phosphene.runs.banks import read_stimuli
 from phosphene.runs.data import Loaded
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ def method_views(recipe: Recipe) -> list[str] | None:
 
 def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
     """Vectors of every stimulus of a recipe's recordings."""
-    from phosphene.data.stimuli import StimulusSet
     from phosphene.stimuli.bank import FeatureBank
 
     features = recipe.features
@@ -49,9 +49,7 @@ def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
                 "features.folder is missing: where are the pictures?",
                 fix="features.folder: path/to/images",
             )
-        if not features.folder.is_dir():
-            raise DataError(f"features.folder: there is no folder {features.folder}")
-        stimuli = StimulusSet.from_folder(features.folder)
+        stimuli = read_stimuli(features.folder)
         shown = _shown(loaded)
         from phosphene.data._ids import resolve_ids
 
@@ -197,10 +195,12 @@ def _image_encoder(recipe: Recipe, gallery: Path) -> str:
     if isinstance(features, BankFeatures):
         from phosphene.stimuli.bank import FeatureBank
 
-        origin = FeatureBank.load(features.path).provenance.get("encoder") or {}
-        name = str(origin.get("id", ""))
-        if name in _registry.names("image_encoder"):
-            return name
+        provenance = FeatureBank.load(features.path).provenance
+        name = str((provenance.get("encoder") or {}).get("id", ""))
+        kind, colon, _ = name.partition(":")
+        if kind in _registry.names("image_encoder"):
+            revision = provenance.get("revision") if colon else None
+            return f"{name}@{revision}" if revision else name
     raise DataError(
         f"pictures of {gallery} cannot be brought into the space of this run",
         found=f"features of kind {features.kind!r}" + (f", encoder {name!r}" if name else ""),

@@ -6,11 +6,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from phosphene._saving import (
     atomic_folder,
     read_array,
     read_json,
     read_table,
+    sha256_array,
+    sha256_json,
     verify_folder,
     write_array,
     write_json,
@@ -18,6 +22,7 @@ from phosphene._saving import (
     write_table,
 )
 from phosphene.errors import ArtefactError
+from phosphene.stimuli._arrays import Narrowed
 
 if TYPE_CHECKING:
     from phosphene.stimuli.bank import FeatureBank
@@ -25,27 +30,66 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
+def bank_digest(bank: FeatureBank) -> str:
+    """Digest of ids, vectors and provenance; reads all vectors, in pieces."""
+    arrays = {
+        f"{view}/{layer}": sha256_array(array) for (view, layer), array in bank.arrays.items()
+    }
+    content = {
+        "ids": bank.ids,
+        "stimuli": {name: list(bank.stimuli[name]) for name in ("concept", "sha256", "caption")},
+        "arrays": arrays,
+        # How a layer was spelled when it was asked for does not make another bank.
+        "provenance": {k: v for k, v in bank.provenance.items() if k != "layer_aliases"},
+        "default_layer": bank.default_layer,
+    }
+    return str(sha256_json(content))
+
+
+def narrowed(bank: FeatureBank, dtype: str) -> FeatureBank:
+    """The bank in another number format, converted piece by piece when it is read."""
+    arrays = {
+        (view, layer): Narrowed(array, np.dtype(dtype), bank.ids, view, layer)
+        for (view, layer), array in bank.arrays.items()
+    }
+    stated = {"dtype": dtype} if "dtype" in bank.provenance else {}
+    return type(bank)(
+        bank.stimuli, arrays, {**bank.provenance, **stated}, bank.default_layer, bank.timings
+    )
+
+
+def array_name(number: int) -> str:
+    """File of the bank's array of this number, counted in the order of ``bank.arrays``."""
+    return f"vectors-{number:03d}.npy"
+
+
 def write_bank(bank: FeatureBank, folder: str | os.PathLike[str]) -> Path:
     """Write a bank; the folder appears, or replaces an older one, when all of it is written."""
     folder = Path(folder)
     with atomic_folder(folder) as partial:
-        files = []
-        for number, ((view, layer), array) in enumerate(bank.arrays.items()):
-            file = f"vectors-{number:03d}.npy"
-            write_array(partial / file, array)
-            files.append({"view": view, "layer": layer, "file": file})
-        write_table(partial / "stimuli.csv", bank.stimuli.rename_axis("stimulus").reset_index())
-        about = {
-            "format": FORMAT,
-            "hash": bank.hash,
-            "arrays": files,
-            "default_layer": bank.default_layer,
-            "provenance": bank.provenance,
-            "timings": bank.timings,
-        }
-        write_json(partial / "bank.json", about)
-        write_manifest(partial)
+        for number, array in enumerate(bank.arrays.values()):
+            write_array(partial / array_name(number), array)
+        describe_bank(bank, partial)
     return folder
+
+
+def describe_bank(bank: FeatureBank, folder: Path) -> None:
+    """Write all of a bank but its arrays, which are in the folder already, and the manifest."""
+    files = [
+        {"view": view, "layer": layer, "file": array_name(number)}
+        for number, (view, layer) in enumerate(bank.arrays)
+    ]
+    write_table(folder / "stimuli.csv", bank.stimuli.rename_axis("stimulus").reset_index())
+    about = {
+        "format": FORMAT,
+        "hash": bank.hash,
+        "arrays": files,
+        "default_layer": bank.default_layer,
+        "provenance": bank.provenance,
+        "timings": bank.timings,
+    }
+    write_json(folder / "bank.json", about)
+    write_manifest(folder)
 
 
 def read_bank(folder: str | os.PathLike[str], *, mmap: bool) -> tuple[dict[str, Any], str]:

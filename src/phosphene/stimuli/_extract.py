@@ -1,45 +1,40 @@
-"""Extraction: pictures are decoded ahead, viewed, encoded, and kept chunk by chunk."""
+"""Extraction: what the store lacks is computed and kept, then the bank is put together from it."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from phosphene._device import cache_folder
 from phosphene._logging import get_logger, progress
+from phosphene.data._decode import Colour
 from phosphene.data.stimuli import StimulusSet
-from phosphene.errors import DataError, listing
-from phosphene.stimuli._store import VectorStore
+from phosphene.errors import DataError, StorageError, listing
+from phosphene.stimuli._address import (
+    DTYPES,
+    content_hashes,
+    encoder_address,
+    extraction_provenance,
+    reason,
+)
+from phosphene.stimuli._arrays import Room, narrow
+from phosphene.stimuli._bank_files import array_name
+from phosphene.stimuli._pipeline import Needs, Pipeline, Work
+from phosphene.stimuli._store import Array, Pair, VectorStore
 from phosphene.stimuli.encoders import ImageEncoder
-from phosphene.stimuli.images import prepare
-from phosphene.stimuli.views import View, apply_views
+from phosphene.stimuli.views import View, parts_of
 
-Prepared = NDArray[np.float32]
-ByView = dict[str, dict[str, Prepared]]
-# Eight pictures with their views stay in a CPU's cache: three times faster than 32 at once.
-SHARE = 8
+OnError = Literal["raise", "skip"]
+ROUNDS = 3
+"""How often damaged parts of the store are computed again before the disk is given up."""
+COMBINED = 4096
+"""Stimuli whose parts are combined at once."""
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Stimuli that lack the same views and go through the encoder together."""
-
-    ids: tuple[str, ...]
-    hashes: tuple[str, ...]
-    views: tuple[View, ...]
 
 
 def feature_cache(cache: str | os.PathLike[str] | None) -> Path:
@@ -47,171 +42,216 @@ def feature_cache(cache: str | os.PathLike[str] | None) -> Path:
     return Path(cache) if cache is not None else cache_folder() / "features"
 
 
-def encoder_address(encoder: ImageEncoder) -> dict[str, Any]:
-    """Everything but picture, view and layer that an encoder's vectors depend on."""
-    device = getattr(encoder, "device", None)
-    return {
-        "encoder": encoder.id,
-        "weights_hash": encoder.weights_hash,
-        "preprocessing": encoder.preprocessing,
-        "precision": encoder.precision,
-        "device": str(getattr(device, "type", "cpu")),
-        "versions": {"torch": torch.__version__, "pillow": version("pillow")},
-    }
+class Extraction:
+    """Vectors of (stimuli x views x layers), each computed once and kept.
 
-
-def extract(
-    stimuli: StimulusSet,
-    encoder: ImageEncoder,
-    views: Sequence[View],
-    layers: Sequence[str],
-    *,
-    cache: str | os.PathLike[str] | None,
-    batch_size: int,
-    show_progress: bool,
-) -> tuple[dict[tuple[str, str], Prepared], dict[str, float]]:
-    """Vectors (n, d) by (view, layer), and what the extraction took.
-
-    Returns
-    -------
-    vectors : dict
-        Rows in the order of ``stimuli.ids``.
-    timings : dict
-        ``encoder_passes`` (pictures times views that went through the encoder now),
-        ``from_cache`` (those found), ``seconds``.
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        Pictures.
+    encoder : ImageEncoder
+        What they go through.
+    views : sequence of View
+        Those of the bank; only their parts go through the encoder.
+    layers : sequence of str
+        Canonical names.
+    dtype : {"float32", "float16"}
+        Number format of store and bank.
+    background : tuple of int
+        Colour under transparent pixels.
+    on_error : {"raise", "skip"}
+        What to do about pictures that cannot be read.
+    cache : path, optional
+        Folder of the store.
+    batch_size : int
+        Pictures per chunk of the store.
+    show_progress : bool
+        Show a bar when someone is watching.
     """
-    if batch_size < 1:
-        raise DataError("batch_size counts pictures", found=batch_size, expected="at least 1")
-    began = time.perf_counter()
-    root, address = feature_cache(cache), encoder_address(encoder)
-    stores = {
-        view.name: VectorStore(
-            root, {**address, "view": view.name}, label=f"{encoder.id}-{view.name}"
-        )
-        for view in views
-    }
-    hashes = stimuli.hashes()
-    digests = [str(hashes[id]) for id in stimuli.ids]
-    work = list(_plan(stimuli.ids, digests, views, layers, stores, batch_size))
-    passes = sum(len(item.ids) * len(item.views) for item in work)
-    distinct = len(set(digests)) * len(views)
-    _log.info("%s: %d passes to make, %d known", encoder.id, passes, distinct - passes)
-    batches = _batches(stimuli, encoder, work, layers)
-    for item, made in progress(
-        batches, total=len(work), desc=f"features of {encoder.id}", unit="batch",
-        enabled=show_progress,
-    ):  # fmt: skip
-        for view in item.views:
-            for layer, array in made[view.name].items():
-                _check_finite(array, item.ids, view.name, layer)
-            stores[view.name].add(item.hashes, made[view.name])
-    vectors = {
-        (view.name, layer): stores[view.name].get(digests, layer)
-        for view in views
-        for layer in layers
-    }
-    return vectors, {
-        "encoder_passes": passes,
-        "from_cache": distinct - passes,
-        "seconds": time.perf_counter() - began,
-    }
 
+    def __init__(
+        self,
+        stimuli: StimulusSet,
+        encoder: ImageEncoder,
+        views: Sequence[View],
+        layers: Sequence[str],
+        *,
+        dtype: str,
+        background: Colour,
+        on_error: OnError,
+        cache: str | os.PathLike[str] | None,
+        batch_size: int,
+        show_progress: bool,
+    ) -> None:
+        if batch_size < 1:
+            raise DataError("batch_size counts pictures", found=batch_size, expected="at least 1")
+        for name, value, known in (("dtype", dtype, DTYPES),
+                                   ("on_error", on_error, ("raise", "skip"))):  # fmt: skip
+            if value not in known:
+                raise DataError(f"unknown {name}", found=value, expected=" or ".join(known))
+        self._began = time.perf_counter()
+        self.stimuli, self.encoder = stimuli, encoder
+        self.views, self.layers = list(views), tuple(layers)
+        self.parts = parts_of(views)
+        self.root = feature_cache(cache)
+        self.address = encoder_address(encoder, background, dtype)
+        self.dtype = np.dtype(dtype)
+        self.skip = on_error == "skip"
+        self.batch_size, self.show_progress = batch_size, show_progress
+        self._pipeline = Pipeline(stimuli, encoder, self.dtype, background, skip=self.skip)
+        self._store = VectorStore(self.root, self.address, label=encoder.id)
+        self._hashes, missing = content_hashes(stimuli, skip=self.skip)
+        self._broken = {id: reason(stimuli, id, error) for id, error in missing.items()}
+        self._passes = 0
+        self._known: int | None = None
 
-def _plan(
-    ids: Sequence[str],
-    digests: Sequence[str],
-    views: Sequence[View],
-    layers: Sequence[str],
-    stores: dict[str, VectorStore],
-    batch_size: int,
-) -> Iterator[Work]:
-    """Batches of stimuli that lack the same views; equal pictures are encoded once."""
-    missing: list[tuple[tuple[int, ...], str, str]] = []
-    for digest, id in {d: i for i, d in zip(reversed(ids), reversed(digests), strict=True)}.items():
-        lacking = tuple(
-            index for index, view in enumerate(views) if not stores[view.name].has(digest, layers)
-        )
-        if lacking:
-            missing.append((lacking, id, digest))
-    missing.reverse()
-    missing.sort(key=lambda item: item[0])
-    for lacking, group in groupby(missing, key=lambda item: item[0]):
-        rows = list(group)
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            yield Work(
-                tuple(id for _, id, _ in part),
-                tuple(digest for _, _, digest in part),
-                tuple(views[index] for index in lacking),
-            )
+    @property
+    def ids(self) -> list[str]:
+        """Stimuli that have vectors, in the order of the set."""
+        return [id for id in self.stimuli.ids if id not in self._broken]
 
+    @property
+    def hashes(self) -> list[str]:
+        """Content digests of :attr:`ids`."""
+        return [self._hashes[id] for id in self.ids]
 
-def _batches(
-    stimuli: StimulusSet, encoder: ImageEncoder, work: Sequence[Work], layers: Sequence[str]
-) -> Iterator[tuple[Work, ByView]]:
-    """Vectors of one batch after the other, while threads are at the next two already.
-
-    An encoder that says it is ``concurrent`` runs in the threads too, each with a share of the
-    batch and without threads of its own. That needs no meeting of threads within an operation,
-    which on a shared machine costs far more than it brings, and it makes the vectors independent
-    of the number of threads. Any other encoder runs here, one share after the other.
-    """
-    rule = encoder.preprocessing
-    resize, mode = rule.get("resize"), rule.get("mode", "crop")
-    device = torch.device(getattr(encoder, "device", "cpu"))
-    concurrent = bool(getattr(encoder, "concurrent", False)) and device.type == "cpu"
-    threads = torch.get_num_threads()
-
-    def load(ids: Sequence[str]) -> torch.Tensor:
-        images = [prepare(stimuli.image(id), encoder.image_size, resize, mode) for id in ids]
-        return torch.from_numpy(np.stack(images))
-
-    def encode(images: torch.Tensor, views: Sequence[View]) -> ByView:
-        seen = apply_views(images.to(device), views)
-        return {view.name: encoder.encode(seen[view.name], layers) for view in views}
-
-    def both(ids: Sequence[str], views: Sequence[View]) -> ByView:
-        return encode(load(ids), views)
-
-    def start(item: Work) -> list[Future[Any]]:
-        step = SHARE if device.type == "cpu" else len(item.ids)
-        shares = [item.ids[i : i + step] for i in range(0, len(item.ids), step)]
-        if concurrent:
-            return [pool.submit(both, share, item.views) for share in shares]
-        return [pool.submit(load, share) for share in shares]
-
-    def finish(item: Work, futures: Sequence[Future[Any]]) -> ByView:
-        made = [
-            future.result() if concurrent else encode(future.result(), item.views)
-            for future in futures
-        ]
+    @property
+    def timings(self) -> dict[str, float]:
+        """What it took: passes made now, passes known before, seconds."""
         return {
-            view.name: {
-                layer: np.concatenate([part[view.name][layer] for part in made]) for layer in layers
-            }
-            for view in item.views
+            "encoder_passes": self._passes,
+            "from_cache": self._known or 0,
+            "seconds": time.perf_counter() - self._began,
         }
 
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    pending: deque[tuple[Work, list[Future[Any]]]] = deque()
-    try:
-        for item in work:
-            pending.append((item, start(item)))
-            if len(pending) > 2:
-                done, futures = pending.popleft()
-                yield done, finish(done, futures)
-        while pending:
-            done, futures = pending.popleft()
-            yield done, finish(done, futures)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        # Setting it in a thread also sets what threads started later begin with.
-        torch.set_num_threads(threads)
-
-
-def _check_finite(array: Prepared, ids: Sequence[str], view: str, layer: str) -> None:
-    if bad := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
-        raise DataError(
-            f"the encoder gave values that are not finite for view {view!r}, layer {layer!r}",
-            found=listing(ids[row] for row in bad),
+    def provenance(self, aliases: dict[str, str]) -> dict[str, Any]:
+        """Origin of the vectors, with what was left out."""
+        skipped = {id: self._broken[id] for id in self.stimuli.ids if id in self._broken}
+        return extraction_provenance(
+            self.encoder, self.address, self.views, self.layers, aliases, skipped
         )
+
+    def run(self) -> None:
+        """Compute and keep what the store lacks.
+
+        Raises
+        ------
+        DataError
+            If a picture cannot be read and none may be skipped, or if none can be read.
+        StorageError
+            If the store cannot be written. What was finished is kept in either case.
+        """
+        work = list(self._plan())
+        planned = sum(len(item.ids) * len(item.needs) for item in work)
+        if self._known is None:
+            self._known = len(set(self.hashes)) * len(self.parts) - planned
+        _log.info("%s: %d passes to make, %d known", self.encoder.id, planned, self._known)
+        unreadable: dict[str, str] = {}
+        for item, made in progress(
+            self._pipeline.run(work), total=len(work), desc=f"features of {self.encoder.id}",
+            unit="batch", enabled=self.show_progress,
+        ):  # fmt: skip
+            if made.ids:
+                self._store.add(made.hashes, made.vectors)
+            self._passes += len(made.ids) * len(item.needs)
+            for id, error in made.broken.items():
+                unreadable[self._hashes[id]] = reason(self.stimuli, id, error)
+        # An equal picture under another id is as broken.
+        self._broken |= {
+            id: unreadable[digest] for id, digest in self._hashes.items() if digest in unreadable
+        }
+        if self._broken:
+            first = next(iter(self._broken.values()))
+            if not self.ids:
+                raise DataError(f"none of {len(self._broken)} pictures can be read", found=first)
+            _log.warning(
+                "left out %d of %d pictures that cannot be read: %s; the first: %s",
+                len(self._broken),
+                len(self.stimuli),
+                listing(self._broken),
+                first,
+            )
+
+    def arrays(self, folder: Path | None = None) -> dict[Pair, Array]:
+        """Vectors (n, d) by view and layer, in the order of :attr:`ids`; after :meth:`run`.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            Where they become npy files; else they are in memory, or mapped from a file that
+            vanishes with them when they are large.
+        """
+        for attempt in range(ROUNDS):
+            if attempt:
+                self.run()
+            if (found := self._put_together(folder)) is not None:
+                return found
+        raise StorageError(
+            f"{self._store.folder} gives back other content than was written to it",
+            fix="check the disk, or choose another cache folder",
+        )
+
+    def _plan(self) -> Iterator[Work]:
+        """Batches of stimuli that lack the same vectors; equal pictures are encoded once.
+
+        The limits of batches depend on the set alone and not on what is known already, so that an
+        encoder whose rounding depends on its batch gives the same bits after a kill.
+        """
+        first: dict[str, str] = {}
+        for id, digest in zip(self.ids, self.hashes, strict=True):
+            first.setdefault(digest, id)
+        items = list(first.items())
+        for start in range(0, len(items), self.batch_size):
+            groups: dict[Needs, list[tuple[str, str]]] = {}
+            for digest, id in items[start : start + self.batch_size]:
+                if needs := self._needs(digest):
+                    groups.setdefault(needs, []).append((id, digest))
+            for needs, rows in groups.items():
+                yield Work(tuple(id for id, _ in rows), tuple(d for _, d in rows), needs)
+
+    def _needs(self, digest: str) -> Needs:
+        """The views of a picture that lack layers, with these layers."""
+        needs = []
+        for view in self.parts:
+            lacking = self._store.lacking(digest, [(view.name, layer) for layer in self.layers])
+            if lacking:
+                needs.append((view, tuple(layer for _, layer in lacking)))
+        return tuple(needs)
+
+    def _put_together(self, folder: Path | None) -> dict[Pair, Array] | None:
+        """The arrays of the bank; None if the store turned out to be damaged."""
+        if any(self._needs(digest) for digest in set(self.hashes)):
+            return None
+        ids = self.ids
+        wanted = [view.name for view in self.views]
+        filled = [view.name for view in self.parts]
+        names = list(dict.fromkeys([*wanted, *filled]))
+        widths = {layer: self._store.width(layer) for layer in self.layers}
+        total = len(ids) * sum(widths.values()) * len(names) * self.dtype.itemsize
+        room = Room(self.dtype, total, self.root, folder)
+        arrays: dict[Pair, Array] = {}
+        for name, layer in ((name, layer) for name in names for layer in self.layers):
+            shape = (len(ids), widths[layer])
+            arrays[name, layer] = (
+                room.own(array_name(len(arrays)), shape) if name in wanted else room.passing(shape)
+            )
+        if self._store.fill(self.hashes, {p: a for p, a in arrays.items() if p[0] in filled}):
+            return None
+        for view in self.views:
+            if view.name not in filled:
+                for layer in self.layers:
+                    self._combine(view, layer, arrays, ids)
+        if folder is not None:
+            for array in arrays.values():
+                if isinstance(array, np.memmap):
+                    array.flush()  # the file is read next, and not every system shares its pages
+        return {pair: array for pair, array in arrays.items() if pair[0] in wanted}
+
+    def _combine(
+        self, view: View, layer: str, arrays: dict[Pair, Array], ids: Sequence[str]
+    ) -> None:
+        for start in range(0, len(ids), COMBINED):
+            rows = slice(start, start + COMBINED)
+            parts = [np.asarray(arrays[p.name, layer][rows], np.float32) for p in view.parts]
+            made = view.combine(parts)
+            arrays[view.name, layer][rows] = narrow(made, self.dtype, ids[rows], view.name, layer)

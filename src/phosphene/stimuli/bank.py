@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
-import html
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from phosphene import _registry
-from phosphene._saving import sha256_array, sha256_json
-from phosphene.data._ids import concept_text, concepts_of, resolve_ids
+from phosphene._saving import atomic_folder, require_replaceable
+from phosphene.data._ids import resolve_ids
 from phosphene.data.stimuli import StimulusSet
-from phosphene.errors import DataError, UnknownNameError, listing
-from phosphene.stimuli._bank_files import read_bank, write_bank
-from phosphene.stimuli.encoders import ImageEncoder, check_layers, get_encoder
-from phosphene.stimuli.views import View, expand_views, get_view
-from phosphene.stimuli.views._names import shorthand
+from phosphene.errors import DataError, listing
+from phosphene.stimuli._arrays import check_arrays, pick_rows, read_into
+from phosphene.stimuli._bank_files import (
+    bank_digest,
+    describe_bank,
+    narrowed,
+    read_bank,
+    write_bank,
+)
+from phosphene.stimuli._lookup import find_layer, find_view, find_views
+from phosphene.stimuli._merge import concatenate, merge
+from phosphene.stimuli._show import bank_html, bank_text
+from phosphene.stimuli.encoders import ImageEncoder, get_encoder
+from phosphene.stimuli.spaces import space_digest
+from phosphene.stimuli.views import View, expand_views
+
+if TYPE_CHECKING:
+    from phosphene.stimuli.verification import Verification
 
 Key = tuple[str, str]
 
@@ -66,15 +77,7 @@ class FeatureBank:
         if not self.stimuli.index.is_unique:
             twice = self.stimuli.index[self.stimuli.index.duplicated()].unique()
             raise DataError("stimulus ids are not unique", found=listing(twice))
-        expected = {(view, layer) for view in self.views for layer in self.layers}
-        if absent := sorted(expected - set(self.arrays)):
-            raise DataError("every view needs every layer", found=f"none for {listing(absent)}")
-        for layer in self.layers:
-            widths = {view: self.arrays[view, layer].shape for view in self.views}
-            good = (len(self.stimuli), next(iter(widths.values()))[-1])
-            if wrong := {view: shape for view, shape in widths.items() if tuple(shape) != good}:
-                raise DataError(f"vectors of layer {layer!r} differ in shape", found=wrong,
-                                expected=f"{good}: stimuli x width")  # fmt: skip
+        check_arrays(self.arrays, len(self.stimuli))
         self._layer(self.default_layer)
 
     # -- making -----------------------------------------------------------------------------
@@ -87,16 +90,22 @@ class FeatureBank:
         views: Iterable[str | View] | str | View = ("original",),
         layers: Sequence[str] | str | None = None,
         *,
+        dtype: Literal["float32", "float16"] = "float32",
+        background: tuple[int, int, int] = (255, 255, 255),
+        on_error: Literal["raise", "skip"] = "raise",
+        out: str | os.PathLike[str] | None = None,
         cache: str | os.PathLike[str] | None = None,
         batch_size: int = 32,
         precision: str = "auto",
+        device: str = "auto",
         progress: bool = True,
     ) -> FeatureBank:
         """Run an image encoder over views of pictures, once.
 
         Finished batches are kept by content (picture, view, layer, encoder, weights,
-        preprocessing, precision, versions): a killed extraction goes on where it was, more views
-        or pictures cost only themselves, and a changed parameter never finds old vectors.
+        preprocessing, decoding, precision, number format, versions): a killed extraction goes on
+        where it was, more views or pictures cost only themselves, and a changed parameter never
+        finds old vectors. A view composed of vectors (``mean_of``) costs no pass of its own.
 
         Parameters
         ----------
@@ -108,50 +117,57 @@ class FeatureBank:
             E.g. ``["original", "fovea"]``; the bare word ``fovea`` means three levels of blur.
         layers : sequence of str, optional
             Layers of the encoder; its default layer when not given. All come from one pass.
+        dtype : {"float32", "float16"}
+            Number format that vectors are kept in.
+        background : tuple of int
+            Red, green and blue, 0 to 255, of what lies under transparent pixels.
+        on_error : {"raise", "skip"}
+            What to do about a picture that cannot be read: stop and name it, or leave it out; then
+            ``provenance["skipped"]`` says why. Everything finished is kept in either case.
+        out : path, optional
+            Folder that the bank is saved in without being held in memory; the bank that is
+            returned reads from there.
         cache : path, optional
             Folder of finished batches; the user's cache folder when not given.
         batch_size : int
             Pictures per batch, which is also what a kill can lose.
         precision : {"auto", "fp32", "bf16"}
-            Number format for an encoder given by name.
+            Number format of the computation, for an encoder given by name.
+        device : str
+            ``auto``, ``cpu``, ``cuda`` ..., for an encoder given by name.
         progress : bool
             Show a bar when someone is watching.
-        """
-        from phosphene.stimuli._extract import encoder_address, extract
 
-        network = get_encoder(encoder, precision=precision)
-        chosen = expand_views(views)
-        asked = check_layers(network, layers)
-        arrays, timings = extract(
+        Raises
+        ------
+        DataError
+            If a picture cannot be read, or ``float16`` cannot hold a value; the file, or view,
+            layer and stimulus are named.
+        StorageError
+            If the disk is full; what was finished is kept.
+        """
+        from phosphene.stimuli._making import extracted
+
+        if out is not None:
+            require_replaceable(out)  # before hours of work, not after
+        network = get_encoder(encoder, precision=precision, device=device)
+        job = extracted(
             stimuli,
             network,
-            chosen,
-            asked,
+            expand_views(views),
+            layers,
+            dtype=dtype,
+            background=background,
+            on_error=on_error,
             cache=cache,
             batch_size=batch_size,
             show_progress=progress,
         )
-        address = encoder_address(network)
-        provenance = {
-            "kind": "extracted",
-            "encoder": {
-                "id": address.pop("encoder"),
-                "weights_hash": address.pop("weights_hash"),
-                "preprocessing": address.pop("preprocessing"),
-            },
-            **address,
-            "views": {view.name: {"kind": view.kind, **view.params} for view in chosen},
-            "layers": list(asked),
-        }
-        hashes = stimuli.hashes()
-        table = _table(
-            stimuli.ids,
-            concept=[str(c) for c in stimuli.table["concept"]],
-            sha256=[str(hashes[id]) for id in stimuli.ids],
-            caption=[str(c) for c in stimuli.table["caption"]],
-        )
-        default = network.default_layer if network.default_layer in asked else asked[-1]
-        return cls(table, arrays, provenance, default, timings)
+        if out is None:
+            return cls(*job(None))
+        with atomic_folder(Path(out)) as partial:
+            describe_bank(cls(*job(partial)), partial)
+        return cls.load(out)
 
     @classmethod
     def from_arrays(
@@ -183,35 +199,16 @@ class FeatureBank:
         layer : str
             Layer that plain view keys stand for.
         """
-        arrays: dict[Key, NDArray[np.float32]] = {}
-        for key, value in vectors.items():
-            view, name = key if isinstance(key, tuple) else (key, layer)
-            array = np.array(value, dtype=np.float32)
-            if array.ndim != 2 or len(array) != len(ids):
-                raise DataError(f"vectors of view {view!r} do not fit the ids",
-                                found=array.shape, expected=(len(ids), "width"))  # fmt: skip
-            if bad := np.flatnonzero(~np.isfinite(array).all(axis=1)).tolist():
-                raise DataError(
-                    f"vectors of view {view!r} are not finite",
-                    found=listing(ids[row] for row in bad),
-                )
-            arrays[view, name] = array
-        table = _table(
-            [str(id) for id in ids],
-            concept=concepts_of(ids) if concepts is None else concepts,
-            sha256=[""] * len(ids) if hashes is None else hashes,
-            caption=[""] * len(ids),
-        )
-        names = list(dict.fromkeys(name for _, name in arrays))
-        default = layer if layer in names else (names[-1] if names else layer)
-        return cls(table, arrays, {"kind": "arrays", **dict(provenance or {})}, default)
+        from phosphene.stimuli._making import from_arrays
+
+        return cls(*from_arrays(ids, vectors, concepts, hashes, provenance or {}, layer))
 
     @classmethod
     def from_text(
         cls,
         concepts: Sequence[str] | Mapping[str, str],
         encoder: Any = "use",
-        prompt: str = "{concept}",
+        prompt: str | Sequence[str] = "{concept}",
     ) -> FeatureBank:
         """A bank of text vectors, as the view ``text``.
 
@@ -221,21 +218,23 @@ class FeatureBank:
             Concept names, which are then the ids too, or texts by stimulus id.
         encoder : str or TextEncoder
             Registered text encoder.
-        prompt : str
-            Template; ``{concept}`` stands for the text.
+        prompt : str or sequence of str
+            Template, in which ``{concept}`` stands for the text, or the name of known ones; of
+            several a text gets the mean of the unit-length vectors.
         """
-        from phosphene.stimuli.text import embed_texts
+        from phosphene.stimuli._making import from_text
 
-        ids = [str(id) for id in concepts]
-        if isinstance(concepts, Mapping):
-            texts = [str(text) for text in concepts.values()]
-        else:
-            texts = [concept_text(id) for id in ids]
-        vectors, captions, origin = embed_texts(texts, encoder, prompt)
-        names = concepts_of(ids)
-        table = _table(ids, concept=names, sha256=[""] * len(ids), caption=captions)
-        provenance = {"kind": "text", "encoder": origin, "prompt": prompt}
-        return cls(table, {("text", "vector"): vectors}, provenance, "vector")
+        return cls(*from_text(concepts, encoder, prompt))
+
+    @classmethod
+    def from_foreign(cls, path: str | os.PathLike[str], **options: Any) -> FeatureBank:
+        """A bank of vectors in another program's file (``.pt``, ``.npy``, ``.npz``).
+
+        The options are those of :func:`phosphene.stimuli.foreign.import_features`.
+        """
+        from phosphene.stimuli.foreign import import_features
+
+        return import_features(path, **options)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -263,7 +262,15 @@ class FeatureBank:
 
     def resolve(self, ids: Iterable[str]) -> NDArray[np.intp]:
         """Rows of stimulus ids; ids that are missing are listed in the error."""
-        return np.asarray(resolve_ids(list(ids), self.ids, what="stimulus"), dtype=np.intp)
+        wanted = list(ids)
+        try:
+            return np.fromiter(map(self._rows.__getitem__, wanted), np.intp, len(wanted))
+        except (KeyError, TypeError):  # other spellings of paths, or an error that lists them
+            return np.asarray(resolve_ids(wanted, self.ids, what="stimulus"), dtype=np.intp)
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        return {id: row for row, id in enumerate(self.ids)}
 
     def vectors(
         self, view: str | View, layer: str | None = None, ids: Iterable[str] | None = None
@@ -290,9 +297,11 @@ class FeatureBank:
         UnknownNameError
             If the view or layer is not in the bank; the nearest names are listed.
         """
-        array = self.arrays[self._view(view), self._layer(layer)]
-        rows = slice(None) if ids is None else self.resolve(ids)
-        return np.array(array[rows], dtype=np.float32)
+        array = self.arrays[find_view(self.views, view), self._layer(layer)]
+        rows = None if ids is None else self.resolve(ids)
+        found = np.empty((len(self) if rows is None else len(rows), array.shape[1]), np.float32)
+        read_into(found, array, rows)
+        return found
 
     def stack(
         self,
@@ -302,52 +311,130 @@ class FeatureBank:
     ) -> NDArray[np.float32]:
         """Vectors of several views, shape (views, n, d); the word ``fovea`` means three levels."""
         names = self.views if views is None else self.expand(views)
-        rows = slice(None) if ids is None else self.resolve(ids)
-        n = len(self) if isinstance(rows, slice) else len(rows)
+        rows = None if ids is None else self.resolve(ids)
+        n = len(self) if rows is None else len(rows)
         stacked = np.empty((len(names), n, self.dim(layer)), dtype=np.float32)
         for place, name in zip(stacked, names, strict=True):
-            place[:] = self.arrays[name, self._layer(layer)][rows]
+            read_into(place, self.arrays[name, self._layer(layer)], rows)
         return stacked
+
+    def rows(
+        self, rows: ArrayLike, views: ArrayLike = 0, layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Vectors by position: of each stimulus the view that is named for it.
+
+        Reads what is asked for and nothing else, also from a bank that is mapped from disk.
+
+        Parameters
+        ----------
+        rows : array of int, shape (n,)
+            Positions of stimuli in :attr:`ids`, see :meth:`resolve`.
+        views : int or array of int, shape (n,)
+            Position in :attr:`views`, for all or for each row.
+        layer : str, optional
+            Default :attr:`default_layer`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, d)
+
+        Examples
+        --------
+        >>> bank = FeatureBank.from_arrays(["a", "b"], {"one": np.eye(2), "two": 2 * np.eye(2)})
+        >>> bank.rows([0, 1, 1], [0, 0, 1])
+        array([[1., 0.],
+               [0., 1.],
+               [0., 2.]], dtype=float32)
+        """
+        name = self._layer(layer)
+        return pick_rows([self.arrays[view, name] for view in self.views], rows, views)
 
     def expand(self, views: Sequence[str | View] | str | View) -> tuple[str, ...]:
         """Canonical names of views in this bank, from names and shorthands such as ``fovea``."""
-        specs = [views] if isinstance(views, (str, View)) else views
-        names: list[str] = []
-        for spec in specs:
-            several = None if spec in self.views else shorthand(spec)
-            names += [self._view(view) for view in (several or (spec,))]
-        return tuple(names)
+        return find_views(self.views, views)
 
     def space(self, layer: str | None = None) -> str:
-        """Digest of the space that vectors of a layer live in; views share it."""
+        """Digest of the space that vectors of a layer live in; views share it.
+
+        A joint space that encoders declare, such as CLIP's for images and texts, is one space. See
+        :func:`phosphene.stimuli.spaces.require_same_space`.
+        """
         name = self._layer(layer)
-        encoder = self.provenance.get("encoder") or {"id": "undeclared", "dim": self.dim(name)}
-        return str(sha256_json({"encoder": encoder, "layer": name}))
+        return space_digest(self.provenance, name, self.dim(name))
 
     @functools.cached_property
     def hash(self) -> str:
         """Digest of ids, vectors and provenance."""
-        arrays = {
-            f"{view}/{layer}": sha256_array(array) for (view, layer), array in self.arrays.items()
-        }
-        columns = {name: list(self.stimuli[name]) for name in ("concept", "sha256", "caption")}
-        return str(
-            sha256_json(
-                {
-                    "ids": self.ids,
-                    "stimuli": columns,
-                    "arrays": arrays,
-                    "provenance": self.provenance,
-                    "default_layer": self.default_layer,
-                }
-            )
-        )
+        return bank_digest(self)
 
     def select(self, ids: Iterable[str]) -> FeatureBank:
         """The bank of some of the stimuli, in the order given."""
         rows = self.resolve(ids)
         arrays = {key: np.asarray(array[rows]) for key, array in self.arrays.items()}
         return FeatureBank(self.stimuli.iloc[rows], arrays, self.provenance, self.default_layer)
+
+    def merge(self, other: FeatureBank) -> FeatureBank:
+        """One bank with the views and layers of both, over the same stimuli in any order.
+
+        Raises
+        ------
+        DataError
+            If stimuli, their pictures or the origin (encoder, weights, precision, versions) differ.
+        """
+        return merge(self, other)
+
+    @staticmethod
+    def concatenate(banks: Sequence[FeatureBank]) -> FeatureBank:
+        """One bank, in memory, with the stimuli of all, of the same views, layers and origin.
+
+        Raises
+        ------
+        DataError
+            If views, layers or origin differ, or an id occurs twice.
+        """
+        return concatenate(banks)
+
+    # -- checking ---------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the bank was loaded from, None for one made in memory."""
+        return self.__dict__.get("_folder")
+
+    def verify(
+        self,
+        stimuli: StimulusSet | None = None,
+        encoder: Any = None,
+        *,
+        sample: int = 16,
+        seed: int = 0,
+    ) -> Verification:
+        """Check that the bank still is what it says.
+
+        All checksums of its files and the digest of its content; that the pictures have the
+        content that was recorded; that the encoder is the recorded one; and that a random sample
+        of (stimulus, view, layer), computed again, gives the kept vectors within the rounding of
+        the precision. What cannot be checked is reported as such, never as passed.
+
+        Parameters
+        ----------
+        stimuli : StimulusSet, optional
+            The pictures; without them neither they nor vectors of pictures can be checked.
+        encoder : str, ImageEncoder or TextEncoder, optional
+            What the vectors came from; made again from the recorded name when not given.
+        sample : int
+            How many vectors are computed again.
+        seed : int
+            Which ones.
+
+        Returns
+        -------
+        Verification
+            Use ``passed``, ``complete`` and ``checks``, or print it.
+        """
+        from phosphene.stimuli._verify import verify
+
+        return verify(self, stimuli, encoder, sample=sample, seed=seed)
 
     # -- disk -------------------------------------------------------------------------------
 
@@ -365,7 +452,7 @@ class FeatureBank:
         dtype : {"float32", "float16"}, optional
             Number format on disk; as it is in memory when not given.
         """
-        return write_bank(self if dtype is None else self._cast(dtype), folder)
+        return write_bank(self if dtype is None else narrowed(self, dtype), folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, mmap: bool = True) -> FeatureBank:
@@ -378,77 +465,21 @@ class FeatureBank:
         """
         parts, digest = read_bank(folder, mmap=mmap)
         bank = cls(**parts)
-        bank.__dict__["hash"] = digest
+        # Not fields: dataclasses.replace would carry them over to a bank of another content.
+        bank.__dict__.update(hash=digest, _folder=Path(folder))
         return bank
 
     # -- showing ----------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        encoder = (self.provenance.get("encoder") or {}).get("id", "undeclared")
-        return (
-            f"FeatureBank({len(self)} stimuli, encoder {encoder!r}, "
-            f"views {listing(self.views)}; layers {listing(self.layers)})"
-        )
+        return bank_text(self)
 
     def _repr_html_(self) -> str:
-        encoder = self.provenance.get("encoder") or {}
-        rows = {
-            "stimuli": f"{len(self)} of {self.stimuli['concept'].nunique()} concepts",
-            "encoder": encoder.get("id", "undeclared"),
-            "weights": str(encoder.get("weights_hash", ""))[:16],
-            "views": ", ".join(self.views),
-            "layers": ", ".join(f"{layer} ({self.dim(layer)})" for layer in self.layers),
-            "precision": self.provenance.get("precision", ""),
-        }
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in rows.items()
-            if value
-        )
-        return f"<table><caption>FeatureBank</caption>{cells}</table>"
+        return bank_html(self)
 
     # -- private ----------------------------------------------------------------------------
 
-    def _cast(self, dtype: str) -> FeatureBank:
-        with np.errstate(over="ignore"):  # reported below, by view and layer
-            arrays = {key: np.asarray(array, dtype=dtype) for key, array in self.arrays.items()}
-        for key, array in arrays.items():
-            if not np.isfinite(array).all():
-                raise DataError(f"vectors of view {key[0]!r}, layer {key[1]!r} exceed {dtype}")
-        return FeatureBank(self.stimuli, arrays, self.provenance, self.default_layer, self.timings)
-
-    def _view(self, view: str | View) -> str:
-        name = view.name if isinstance(view, View) else view
-        if name in self.views:
-            return name
-        try:
-            canonical = get_view(name).name
-        except (UnknownNameError, DataError):
-            canonical = name
-        if canonical in self.views:
-            return canonical
-        raise UnknownNameError(
-            f"the bank has no view {name!r}",
-            expected="one of " + ", ".join(self.views),
-            fix=_registry.did_you_mean(canonical, self.views) or "extract the bank with this view",
-        )
-
     def _layer(self, layer: str | None) -> str:
+        aliases = self.provenance.get("layer_aliases") or {}
         name = self.default_layer if layer is None else layer
-        if name not in self.layers:
-            raise UnknownNameError(
-                f"the bank has no layer {name!r}",
-                expected="one of " + ", ".join(self.layers),
-                fix=_registry.did_you_mean(name, self.layers),
-            )
-        return name
-
-
-def _table(ids: Sequence[str], **columns: Sequence[str]) -> pd.DataFrame:
-    for name, values in columns.items():
-        if len(values) != len(ids):
-            raise DataError(f"{name} has another length than the ids",
-                            found=len(values), expected=len(ids))  # fmt: skip
-    return pd.DataFrame(
-        {name: pd.Series([str(v) for v in values], dtype="str") for name, values in columns.items()}
-    ).set_axis(pd.Index([str(id) for id in ids], dtype="str"), axis=0)
+        return find_layer(self.layers, aliases, name)

@@ -6,6 +6,7 @@ deviation. Both steps are part of the address of a feature, through :func:`prepr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -116,6 +117,26 @@ def prepare(
     """
     fitted = fit(image, size, resize, mode, interpolation)
     return np.ascontiguousarray(fitted.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def prepare_by(rule: Mapping[str, Any], image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """Prepare a picture by an encoder's own description of its preprocessing.
+
+    Parameters
+    ----------
+    rule : mapping
+        What :func:`preprocessing` returns, or as much of it as an encoder states.
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB picture.
+    size : int
+        Side of the encoder's pictures in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (3, size, size)
+    """
+    kind = str(rule.get("interpolation", "pillow-bicubic")).removeprefix("pillow-")
+    return prepare(image, size, rule.get("resize"), rule.get("mode", "crop"), kind)  # type: ignore[arg-type]
 
 
 def preprocessing(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +16,28 @@ import numpy.typing as npt
 import torch
 
 from phosphene import _random, _registry
-from phosphene.errors import PhospheneError
-from phosphene.testing._runner import Suite, fail, raise_first
+from phosphene.errors import MissingExtraError, PhospheneError
+from phosphene.testing import _tiny_models
+from phosphene.testing._runner import Suite, fail, info_of, raise_first
 
 Vectors = npt.NDArray[np.float32]
 # Reduced precision rounds differently when the batch has another size.
 BATCH_TOLERANCE = 0.02
 WORDS = ("aardvark", "accordion", "airplane", "hot-air balloon", "a photo of a cat")
+Example = Callable[[Path], Mapping[str, Any]]
+EXAMPLES: dict[str, Example] = {
+    "auto": _tiny_models.tiny_vit,
+    "clip": _tiny_models.tiny_clip,
+    "clip-text": _tiny_models.tiny_clip,
+    "dinov2": _tiny_models.tiny_dinov2,
+    "openclip": _tiny_models.tiny_openclip,
+    "sentence": _tiny_models.tiny_sentence,
+    "siglip": _tiny_models.tiny_siglip,
+    "siglip-text": _tiny_models.tiny_siglip,
+    "words": _tiny_models.tiny_words,
+}
+# Half of a table of words is a table; half of weights is nothing.
+_MODEL_FILES = (".safetensors", ".bin", ".pt")
 
 
 def _vectors(found: Any, n: int, what: str) -> Vectors:
@@ -47,6 +67,76 @@ def _identity(encoder: Any) -> None:
             fail(f"an encoder says its {name}", found=repr(value), expected="a text")
 
 
+# ------------------------------------------------------------------------- encoders of a source
+@dataclass(frozen=True)
+class Sourced:
+    """How to make an encoder that reads a model, with a small model for it."""
+
+    make: Callable[..., Any]
+    example: Example
+
+
+def _made(kind: str, name: str, part: Any) -> tuple[Any, Sourced | None]:
+    """An encoder from what is registered: from an example where it needs a model."""
+    if hasattr(part, "encode") and not isinstance(part, type):
+        return part, None
+    info = info_of(kind, name)
+    if not info.get("needs_source"):
+        return part(), None
+    example = info.get("example") or EXAMPLES.get(name)
+    if example is None:
+        fail(
+            f"there is no example for the {kind.replace('_', ' ')} {name!r}",
+            fix="register it with example=function, which writes a small model into a folder and "
+            "returns the arguments that read it",
+        )
+    assert example is not None
+    folder = Path(tempfile.mkdtemp())
+    try:
+        encoder = part(**example(folder))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    # Weights may be read from the file as they are needed.
+    weakref.finalize(encoder, shutil.rmtree, folder, ignore_errors=True)
+    return encoder, Sourced(part, example)
+
+
+def _wrong_sources(sourced: Sourced | None) -> None:
+    if sourced is None:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arguments = dict(sourced.example(folder))
+        elsewhere = {
+            key: value.replace(name, f"{name}/absent") if isinstance(value, str) else value
+            for key, value in arguments.items()
+        }
+        with _refused("a source that is not there", "absent"):
+            sourced.make(**elsewhere)
+        for path in [p for p in folder.rglob("*") if p.suffix in _MODEL_FILES]:
+            content = path.read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+            with _refused("a truncated file", path.name):
+                sourced.make(**arguments)
+            path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _refused(what: str, named: str = "") -> Iterator[None]:
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except PhospheneError as error:
+        if named not in str(error):
+            fail(f"the error about {what} must name it", found=str(error), expected=named)
+        return
+    except Exception as error:
+        fail(f"{what} must be a PhospheneError", found=f"{type(error).__name__}: {error}")
+    fail(f"{what} must be refused")
+
+
 # ----------------------------------------------------------------------------- image encoders
 @dataclass(frozen=True)
 class ImagePart:
@@ -54,6 +144,7 @@ class ImagePart:
 
     name: str
     encoder: Any
+    sourced: Sourced | None = None
 
     def pictures(self, n: int = 3) -> torch.Tensor:
         """Smooth random pictures of the encoder's size, shape (n, 3, size, size)."""
@@ -72,12 +163,8 @@ class ImagePart:
 
 
 def prepare_image(name: str, part: Any) -> ImagePart:
-    """A registered encoder is a class or function that is called without arguments."""
-    return ImagePart(name, part if hasattr(part, "encode") and not _is_class(part) else part())
-
-
-def _is_class(part: Any) -> bool:
-    return isinstance(part, type)
+    """A registered encoder is called without arguments, or with those of its example."""
+    return ImagePart(name, *_made("image_encoder", name, part))
 
 
 def provenance_is_complete(part: ImagePart) -> None:
@@ -91,6 +178,14 @@ def provenance_is_complete(part: ImagePart) -> None:
         fail("layers are distinct and hold the default", found=layers)
     if not isinstance(encoder.precision, str) or int(encoder.image_size) < 1:
         fail("precision is a text and image_size a number of pixels")
+    canonical = getattr(encoder, "canonical_layer", lambda name: name)
+    if [canonical(layer) for layer in layers] != layers:
+        fail("the layers that are listed are canonical", found=[canonical(n) for n in layers],
+             expected=layers)  # fmt: skip
+    if unknown := set(getattr(encoder, "spaces", {})) - set(layers):
+        fail("spaces are declared for layers", found=sorted(unknown), expected=layers)
+    if isinstance(getattr(encoder, "packages", ()), str):
+        fail("packages are names of distributions", found=encoder.packages, expected="a tuple")
 
 
 def every_layer_gives_vectors(part: ImagePart) -> None:
@@ -128,18 +223,15 @@ def encoding_is_repeatable(part: ImagePart) -> None:
 def bad_requests_are_refused(part: ImagePart) -> None:
     """An unknown layer and pictures of another size are errors of phosphene."""
     images = part.pictures(1)
-    requests: dict[str, Callable[[], Any]] = {
-        "an unknown layer": lambda: part.encoder.encode(images, ["no such layer"]),
-        "pictures of another size": lambda: part.encoder.encode(images[..., :-1]),
-    }
-    for what, request in requests.items():
-        try:
-            request()
-        except PhospheneError:
-            continue
-        except Exception as error:
-            fail(f"{what} must be a PhospheneError", found=type(error).__name__)
-        fail(f"{what} must be refused")
+    with _refused("an unknown layer"):
+        part.encoder.encode(images, ["no such layer"])
+    with _refused("pictures of another size"):
+        part.encoder.encode(images[..., :-1])
+
+
+def wrong_sources_are_refused(part: ImagePart) -> None:
+    """A source that is not there and one that is damaged are errors of phosphene that name it."""
+    _wrong_sources(part.sourced)
 
 
 IMAGE_SUITE: Suite[ImagePart] = Suite(
@@ -151,6 +243,7 @@ IMAGE_SUITE: Suite[ImagePart] = Suite(
         images_are_encoded_one_by_one,
         encoding_is_repeatable,
         bad_requests_are_refused,
+        wrong_sources_are_refused,
     ),
 )
 _registry.add("check", "image_encoder", IMAGE_SUITE)
@@ -163,6 +256,7 @@ class TextPart:
 
     name: str
     encoder: Any
+    sourced: Sourced | None = None
 
     def encode(self, *texts: str) -> Vectors:
         """Vectors of some texts."""
@@ -170,8 +264,8 @@ class TextPart:
 
 
 def prepare_text(name: str, part: Any) -> TextPart:
-    """A registered encoder is a class or function that is called without arguments."""
-    return TextPart(name, part if hasattr(part, "encode") and not _is_class(part) else part())
+    """A registered encoder is called without arguments, or with those of its example."""
+    return TextPart(name, *_made("text_encoder", name, part))
 
 
 def identity_is_given(part: TextPart) -> None:
@@ -194,10 +288,20 @@ def texts_are_encoded_repeatably(part: TextPart) -> None:
         fail("two passes over the same texts differ")
 
 
+def sources_of_text_are_checked(part: TextPart) -> None:
+    """A source that is not there and one that is damaged are errors of phosphene that name it."""
+    _wrong_sources(part.sourced)
+
+
 TEXT_SUITE: Suite[TextPart] = Suite(
     "text_encoder",
     prepare_text,
-    (identity_is_given, texts_are_encoded_one_by_one, texts_are_encoded_repeatably),
+    (
+        identity_is_given,
+        texts_are_encoded_one_by_one,
+        texts_are_encoded_repeatably,
+        sources_of_text_are_checked,
+    ),
 )
 _registry.add("check", "text_encoder", TEXT_SUITE)
 

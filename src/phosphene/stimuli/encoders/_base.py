@@ -11,6 +11,7 @@ from torch import Tensor
 
 from phosphene import _registry
 from phosphene.errors import DataError, UnknownNameError
+from phosphene.stimuli._sources import make_part
 
 Features = dict[str, NDArray[np.float32]]
 
@@ -19,8 +20,12 @@ Features = dict[str, NDArray[np.float32]]
 class ImageEncoder(Protocol):
     """What a feature bank needs from an image encoder; attributes will do for the properties.
 
-    Two more attributes are used when they are there: ``device``, where the images are brought, and
-    ``concurrent``, true if ``encode`` may run in several threads at once.
+    More is used when it is there: ``device``, where the images are brought; ``concurrent``, true
+    if ``encode`` may run in several threads at once; ``canonical_layer(name)``, which gives the one
+    spelling of a layer's name where names are open-ended (``layers`` then lists only the usual
+    ones) and raises :class:`UnknownNameError`; ``spaces``, from a layer to the name of the space
+    that it shares with a text encoder; ``packages``, the distributions whose versions the vectors
+    depend on.
     """
 
     @property
@@ -71,7 +76,9 @@ def get_encoder(
     Parameters
     ----------
     encoder : str or ImageEncoder
-        Registered name; an encoder is returned as it is.
+        Registered name (``efficientnet-lite0``), or ``kind:SOURCE`` with a folder or a hub id,
+        which may end in ``@REVISION``: ``clip:openai/clip-vit-base-patch32``. An encoder is
+        returned as it is.
     precision : {"auto", "fp32", "bf16"}
         Number format for encoders made from a name; ``auto`` probes the machine.
     device : str
@@ -82,10 +89,10 @@ def get_encoder(
     UnknownNameError
         If no encoder has the name; the nearest are listed.
     DataError
-        If a bare function is given.
+        If a bare function is given, or the source is not a model of the kind.
     """
     if isinstance(encoder, str):
-        made = _registry.get("image_encoder", encoder)(precision=precision, device=device)
+        made = make_part("image_encoder", encoder, precision=precision, device=device)
         assert isinstance(made, ImageEncoder)
         return made
     if isinstance(encoder, ImageEncoder):
@@ -93,17 +100,24 @@ def get_encoder(
     raise DataError(
         "this is not an image encoder",
         found=type(encoder).__name__,
-        expected="a registered name or an object with the members of ImageEncoder",
+        expected="a name, kind:SOURCE, or an object with the members of ImageEncoder",
         fix="wrap a function: CallableEncoder(fn, id='my-model-v1', image_size=224)",
     )
 
 
 def check_layers(encoder: ImageEncoder, layers: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The asked layers, the default one for None; unknown names are an error."""
+    """The asked layers, the default one for None; unknown names are an error.
+
+    Where an encoder knows several spellings of a name, the canonical ones are returned.
+    """
     if layers is None:
         return (encoder.default_layer,)
-    asked = (layers,) if isinstance(layers, str) else tuple(dict.fromkeys(layers))
-    for layer in asked:
+    asked = (layers,) if isinstance(layers, str) else tuple(layers)
+    canonical = getattr(encoder, "canonical_layer", None)
+    if canonical is not None:
+        asked = tuple(str(canonical(layer)) for layer in asked)
+    asked = tuple(dict.fromkeys(asked))
+    for layer in () if canonical is not None else asked:
         if layer not in encoder.layers:
             raise UnknownNameError(
                 f"encoder {encoder.id!r} has no layer {layer!r}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from phosphene.errors import DataError
 from phosphene.stimuli.encoders._base import Features, check_images, check_layers
+from phosphene.stimuli.encoders._weights import hash_state
 from phosphene.stimuli.images import preprocessing
 
 
@@ -93,10 +93,4 @@ class CallableEncoder:
 
 
 def _weights_of(fn: object) -> str | None:
-    if not isinstance(fn, torch.nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, value in sorted(fn.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return hash_state(fn.state_dict()) if isinstance(fn, torch.nn.Module) else None

@@ -1,23 +1,28 @@
-"""The protocol of text encoders, finding one by name, and prompts."""
+"""The protocol of text encoders, finding one by name, and texts through one."""
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene import _registry
 from phosphene.errors import DataError, listing
+from phosphene.stimuli._sources import make_part
+from phosphene.stimuli.text.prompts import fill_prompt, templates
 
 Vectors = NDArray[np.float32]
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What a feature bank needs from a text encoder; attributes will do for the properties."""
+    """What a feature bank needs from a text encoder; attributes will do for the properties.
+
+    Three more are used when they are there: ``spaces``, from ``"vector"`` to the name of the space
+    that the vectors share with those of an image encoder, ``packages``, the distributions whose
+    versions the vectors depend on, and ``details``, more that the provenance should say.
+    """
 
     @property
     def id(self) -> str:
@@ -37,42 +42,34 @@ class TextEncoder(Protocol):
 def get_text_encoder(encoder: str | TextEncoder) -> TextEncoder:
     """The text encoder of a name; an encoder is returned as it is.
 
+    Parameters
+    ----------
+    encoder : str or TextEncoder
+        Registered name (``use``), or ``kind:SOURCE`` with a folder or a hub id, which may end in
+        ``@REVISION``: ``clip-text:openai/clip-vit-base-patch32``.
+
     Raises
     ------
     UnknownNameError
         If no text encoder has the name; the nearest are listed.
+    DataError
+        If the source is not a model of the kind.
     """
     if isinstance(encoder, str):
-        encoder = _registry.get("text_encoder", encoder)()
+        encoder = make_part("text_encoder", encoder)
     if not isinstance(encoder, TextEncoder):
         raise DataError(
             "this is not a text encoder",
             found=type(encoder).__name__,
-            expected="a registered name or an object with id, weights_hash and encode",
+            expected="a name, kind:SOURCE, or an object with id, weights_hash and encode",
         )
     return encoder
 
 
-def fill_prompt(prompt: str, text: str) -> str:
-    """The prompt with the text in the place of ``{concept}``.
-
-    Examples
-    --------
-    >>> fill_prompt("A photo of a {concept}.", "red apple")
-    'A photo of a red apple.'
-    """
-    try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(prompt) if name is not None}
-    except ValueError:
-        fields = set()
-    if fields != {"concept"}:
-        raise DataError("cannot use this prompt", found=repr(prompt),
-                        expected="a text with {concept} as its only field")  # fmt: skip
-    return prompt.format(concept=text)
-
-
 def embed_texts(
-    texts: Sequence[str], encoder: str | TextEncoder = "use", prompt: str = "{concept}"
+    texts: Sequence[str],
+    encoder: str | TextEncoder = "use",
+    prompt: str | Sequence[str] = "{concept}",
 ) -> tuple[Vectors, list[str], dict[str, Any]]:
     """Vectors of texts in a prompt.
 
@@ -82,14 +79,15 @@ def embed_texts(
         Concept names or captions.
     encoder : str or TextEncoder
         Registered name or an encoder.
-    prompt : str
-        Template with ``{concept}``.
+    prompt : str or sequence of str
+        Template with ``{concept}``, or a name in :data:`~phosphene.stimuli.text.prompts.PROMPTS`.
+        Of several templates a text gets the mean of the vectors, each brought to unit length.
 
     Returns
     -------
     vectors : ndarray of float32, shape (n, d)
     filled : list of str
-        What was encoded.
+        What was encoded; of several templates the texts that went into them.
     origin : dict
         Identity of the encoder, for the provenance.
 
@@ -101,7 +99,8 @@ def embed_texts(
     network = get_text_encoder(encoder)
     if empty := [number for number, text in enumerate(texts) if not text.strip()]:
         raise DataError("texts are empty", found="rows " + listing(empty))
-    filled = [fill_prompt(prompt, text) for text in texts]
+    forms = templates(prompt)
+    filled = [fill_prompt(form, text) for form in forms for text in texts]
     if not filled:
         raise DataError("there is no text to encode")
     vectors = np.asarray(network.encode(filled), dtype=np.float32)
@@ -113,4 +112,10 @@ def embed_texts(
             f"text encoder {network.id!r} gave values that are not finite",
             found=listing(filled[row] for row in bad),
         )
-    return vectors, filled, {"id": network.id, "weights_hash": network.weights_hash}
+    if len(forms) > 1:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+        vectors = vectors.reshape(len(forms), len(texts), -1).mean(axis=0)
+        filled = [str(text) for text in texts]
+    origin = {"id": network.id, "weights_hash": network.weights_hash}
+    return vectors, filled, {**origin, **getattr(network, "details", {})}

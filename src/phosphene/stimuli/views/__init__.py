@@ -7,7 +7,14 @@ as two products with banded matrices; a blurred copy is made once for all views 
 
 from __future__ import annotations
 
-from phosphene.stimuli.views._base import View, ViewInput, apply_views, combine_views, parts_of
+from phosphene.stimuli.views._base import (
+    VIEWS_VERSION,
+    View,
+    ViewInput,
+    apply_views,
+    combine_views,
+    parts_of,
+)
 from phosphene.stimuli.views._linear import blur_matrix, gaussian_blur, gaussian_sigma
 from phosphene.stimuli.views._names import expand_views, get_view
 from phosphene.stimuli.views.fovea import Fovea, acuity, bvsa_views, fovea_levels
@@ -19,6 +26,7 @@ from phosphene.stimuli.views.noise import Noise
 from phosphene.stimuli.views.original import Original
 
 __all__ = [
+    "VIEWS_VERSION",
     "Fovea",
     "Gaussian",
     "LowRes",

@@ -17,6 +17,8 @@ from phosphene.errors import DataError, UnknownNameError
 from phosphene.stimuli.views._linear import gaussian_blur
 
 Vectors = NDArray[np.float32]
+VIEWS_VERSION = 1
+"""Raised whenever a view of the same name and picture would come out differently."""
 
 
 class ViewInput:
