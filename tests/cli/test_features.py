@@ -148,3 +148,42 @@ def test_contact_sheet(pictures: Path, tmp_path: Path) -> None:
     assert ".png" in refused("list", "views", "--figure", tmp_path / "sheet.xyz")
     assert "views" in refused("list", "methods", "--figure", out)
     assert "does not exist" in refused("list", "views", "--figure", out, "--picture", "no.png")
+
+
+def test_feature_files_of_others_go_in_and_banks_come_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3, 5)).astype(np.float32)
+    np.save(tmp_path / "theirs.npy", vectors[:, None])
+    (tmp_path / "ids.txt").write_text("cat/1.png\ncat/2.png\ncup/1.png\n")
+    bank = tmp_path / "bank"
+    words = (
+        "features",
+        "import",
+        tmp_path / "theirs.npy",
+        "--encoder",
+        "clip ViT-L/14",
+        "--out",
+        bank,
+    )
+    result = invoke(*words, "--ids", tmp_path / "ids.txt", "--layer", "embedding")
+    assert result.exit_code == 0, result.output
+    saved = FeatureBank.load(bank)
+    np.testing.assert_array_equal(saved.vectors("original", ids=["cup/1.png"])[0], vectors[2])
+    assert saved.provenance["kind"] == "foreign"
+    verified = invoke("features", "verify", bank)
+    assert verified.exit_code == 0
+    assert "not checkable" in verified.stdout
+    assert "ids" in refused(*words)
+    assert "ids cannot be read" in refused(*words, "--ids", tmp_path / "nowhere.txt")
+    out = tmp_path / "bank.npz"
+    assert invoke("features", "export", bank, "--out", out).exit_code == 0
+    with np.load(out) as file:
+        np.testing.assert_array_equal(file["original/embedding"], vectors)
+        assert file["ids"].tolist() == saved.ids
+
+    np.savez(tmp_path / "dict.npz", low=vectors, high=-vectors)
+    keyed = ("features", "import", tmp_path / "dict.npz", "--encoder", "x", "--out",
+             tmp_path / "b2", "--ids", tmp_path / "ids.txt")  # fmt: skip
+    assert invoke(*keyed, "--key", "high").exit_code == 0
+    np.testing.assert_array_equal(FeatureBank.load(tmp_path / "b2").vectors("original"), -vectors)
+    assert "low" in refused(*keyed, "--key", "middle")

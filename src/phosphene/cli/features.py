@@ -1,4 +1,4 @@
-"""``phosphene features``: vectors of pictures - extract, look at, verify."""
+"""``phosphene features``: vectors of pictures - extract, look at, verify, import, export."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from phosphene.cli._output import Verbose, guarded, print_table, say
 
 app = typer.Typer(
     name="features",
-    help="Vectors of pictures: extract them, look at them, verify them.",
+    help="Vectors of pictures: extract, look at, verify, import, export.",
     no_args_is_help=True,
 )
 # Options that take several words: `--views original fovea`.
-SEVERAL = ("--views", "--layers", "--probe")
+SEVERAL = ("--views", "--layers", "--probe", "--key")
 Bank = Annotated[Path, typer.Argument(help="Folder of a saved FeatureBank.")]
 Pictures = Annotated[
     Optional[str],  # noqa: UP045 - older typer reads this form only
@@ -216,7 +216,59 @@ def similarity(
     say(f"figure: {out}")
 
 
+def import_file(
+    file: Annotated[Path, typer.Argument(help="Feature file: .pt, .npy or .npz.")],
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="What made the vectors, as its maker declares.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bank.")],
+    ids: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--ids", help="Text file: the stimulus id of each row, one per line."),
+    ] = None,
+    view: Annotated[str, typer.Option("--view", help="View, as declared.")] = "original",
+    layer: Annotated[str, typer.Option("--layer", help="Layer, as declared.")] = "vector",
+    key: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--key", help="Where the vectors are in a dict; several words lead inwards."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Make a bank of a feature file that another program wrote; its origin stays "declared"."""
+    from phosphene.runs.banks import read_ids
+    from phosphene.stimuli.foreign import import_features
+
+    bank = import_features(
+        file,
+        encoder=encoder,
+        ids=None if ids is None else read_ids(ids),
+        view=view,
+        layer=layer,
+        key=key or None,
+    )
+    bank.save(out)
+    say(f"{bank!r}")
+    say(f"saved in {out}")
+
+
+def export(
+    bank: Bank,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file.")],
+    verbose: Verbose = False,
+) -> None:
+    """Write a bank as one .npz file, for programs that only have numpy."""
+    from phosphene.runs.banks import load_bank
+    from phosphene.stimuli.foreign import export_npz
+
+    say(f"saved in {export_npz(load_bank(bank), out)}")
+
+
 for _name, _function in (
-    ("extract", extract), ("info", info), ("verify", verify), ("similarity", similarity),
-):  # fmt: skip
+    ("extract", extract),
+    ("info", info),
+    ("verify", verify),
+    ("similarity", similarity),
+    ("import", import_file),
+    ("export", export),
+):
     app.command(_name, cls=_Words)(guarded(_function))

@@ -52,6 +52,25 @@ def read_stimuli(source: str | Path) -> StimulusSet:
     )
 
 
+def read_ids(path: str | Path) -> list[str]:
+    """Stimulus ids of a text file, one per line.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the ids cannot be read from {path}",
+            found=error,
+            expected="a text file with one stimulus id per line",
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def load_bank(folder: str | Path) -> FeatureBank:
     """The bank saved in a folder.
 
