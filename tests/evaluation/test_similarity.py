@@ -133,6 +133,7 @@ class Bank:
     """The few things that a gallery asks of a bank."""
 
     ids = ("a1", "a2", "b1")
+    views = ("original", "blur")
     stimuli = pd.DataFrame({"concept": ["A", "A", "B"]}, index=["a1", "a2", "b1"])
     provenance: dict[str, str] = {}  # noqa: RUF012
     values = {  # noqa: RUF012

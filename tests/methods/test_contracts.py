@@ -16,11 +16,18 @@ from torch import nn
 from phosphene.data.recording import Recording
 from phosphene.data.splits import HeldOut
 from phosphene.encoders.eegproject import EEGProject
-from phosphene.errors import ArtefactError, DataError, LeakError, NotFittedError
+from phosphene.errors import (
+    ArtefactError,
+    DataError,
+    LeakError,
+    NotFittedError,
+    SpaceMismatchError,
+)
 from phosphene.methods import _brain
 from phosphene.methods._contracts import ContrastiveDecoder, Decoder, LinearDecoder
 from phosphene.methods._views import resolve_views
 from phosphene.methods.nice import NICE
+from phosphene.methods.ridge import Ridge
 from phosphene.methods.ubp import UBP
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.testing._data import TinyProblem, tiny_problem, tiny_recording
@@ -294,6 +301,30 @@ def test_larger_galleries_and_missing_answers(problem: TinyProblem, ubp: UBP) ->
     assert result.protocol.gallery_size == len(problem.bank)
     with pytest.raises(DataError):
         ubp.evaluate(problem.test, problem.bank, ids=problem.bank.ids[:5])
+
+
+@pytest.mark.parametrize("method", ["ridge", "ubp"])
+def test_names_in_the_same_space_may_be_the_gallery(
+    problem: TinyProblem, ubp: UBP, method: str
+) -> None:
+    decoder: Any = ubp
+    if method == "ridge":
+        decoder = Ridge().fit(problem.train, problem.bank)
+    ids = list(dict.fromkeys(problem.test.trials["stimulus"].astype(str)))
+    vectors = problem.bank.vectors(decoder.gallery_view_, decoder.layer_, ids)
+    origin = dict(problem.bank.provenance)
+    names = FeatureBank.from_arrays(ids, {"text": vectors}, provenance=origin)
+    by_name = decoder.evaluate(problem.test, names)
+    by_picture = decoder.evaluate(problem.test, problem.bank)
+    assert by_name.top1 == by_picture.top1
+    assert by_name.protocol.uses_names
+    assert not by_picture.protocol.uses_names
+    for width in (vectors.shape[1], 7):
+        other = FeatureBank.from_arrays(
+            ids, {"text": vectors[:, :width]}, provenance={"encoder": {"id": "use"}}
+        )
+        with pytest.raises(SpaceMismatchError, match="TextBridge"):
+            decoder.evaluate(problem.test, other)
 
 
 @pytest.mark.parametrize("repetitions", ["some", 0])

@@ -86,9 +86,15 @@ class Embeddings:
         if self.space != gallery.space:
             raise SpaceMismatchError(
                 "embeddings and gallery are of different target spaces",
-                found=f"gallery space {gallery.space}",
-                expected=f"space {self.space}",
-                fix="use the bank, the encoder and the layer that the decoder was fitted with",
+                found=f"gallery space {gallery.space[:16]}, {gallery.vectors.shape[1]}-d",
+                expected=f"space {self.space[:16]}, {self.vectors.shape[1]}-d",
+                fix="use the bank, the encoder and the layer that the decoder was fitted with"
+                + (
+                    "; names need a joint model such as CLIP, or a "
+                    "phosphene.stimuli.text.TextBridge fitted on training concepts"
+                    if gallery.uses_names
+                    else ""
+                ),
             )
 
     def unit(self) -> Embeddings:
@@ -174,6 +180,18 @@ class Gallery:
         return replace(self, vectors=means, ids=labels, concepts=labels, match="concept")
 
 
+def gallery_place(bank: FeatureBank, view: str, layer: str | None) -> tuple[str, str | None]:
+    """The view and layer of a gallery that stand for those that a decoder compares with.
+
+    A bank of names alone has the view ``text`` and its encoder's layer: in a joint space, or behind
+    a bridge, names can be candidates for pictures. Whether the space fits is another check
+    (`Embeddings.require_space`).
+    """
+    if tuple(bank.views) == ("text",) and view != "text":
+        return "text", None
+    return view, layer
+
+
 def gallery_embeddings(
     bank: FeatureBank,
     ids: Iterable[str] | None = None,
@@ -191,7 +209,8 @@ def gallery_embeddings(
     ids : iterable of str, optional
         Stimuli; all of the bank by default.
     view : str or sequence of str
-        One view, or several whose unit-length vectors are averaged.
+        One view, or several whose unit-length vectors are averaged. Where the bank holds names
+        alone, these are the candidates.
     layer : str, optional
         Layer of the encoder; the bank's default layer by default.
     centres : bool
@@ -204,6 +223,8 @@ def gallery_embeddings(
     """
     rows = np.arange(len(bank.ids)) if ids is None else np.asarray(bank.resolve(list(ids)))
     names = [bank.ids[i] for i in rows]
+    if isinstance(view, str):
+        view, layer = gallery_place(bank, view, layer)
     views = [view] if isinstance(view, str) else list(view)
     if not views:
         raise DataError("a gallery needs at least one view", found="none")

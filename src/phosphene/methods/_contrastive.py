@@ -31,6 +31,7 @@ from phosphene._saving import sha256_json
 from phosphene.data.recording import Recording
 from phosphene.encoders._base import BrainEncoder
 from phosphene.errors import DataError
+from phosphene.evaluation.embeddings import gallery_place
 from phosphene.evaluation.similarity import Embeddings, Similarity, gallery_embeddings
 from phosphene.methods._decoder import Decoder, Floats
 from phosphene.methods._outputs import cast_all, join
@@ -145,7 +146,8 @@ class ContrastiveDecoder(Decoder):
 
     def _gallery(self, bank: FeatureBank, ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Vectors (candidates, width) by name that ``_scores`` compares with."""
-        return {"image": bank.vectors(self.gallery_view_, self.layer_, ids)}
+        view, layer = gallery_place(bank, self.gallery_view_, self.layer_)
+        return {"image": bank.vectors(view, layer, ids)}
 
     def _build(self, shapes: Shapes) -> nn.ModuleDict:
         """All modules, each initialised from its own stream (`_named`)."""

@@ -101,6 +101,7 @@ class Ridge(LinearDecoder):
         candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
         deviation = self._features(aligned) @ self.coef_ + self.offset_
         queries = Embeddings(deviation, aligned.trials, self.space_)
+        queries.require_space(candidates)  # before the mean of other vectors is taken off
         return cosine_similarity(
             queries, replace(candidates, vectors=candidates.vectors - self.target_mean_)
         )
