@@ -197,6 +197,17 @@ def test_transparent_palette_and_16_bits(tmp_path: Path) -> None:
     assert decode_image(tmp_path / "d.png")[0, :, 0].tolist() == [0, 255, 128]
 
 
+def test_webp_and_16_bit_colour(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = picture(0, (20, 31))
+    Image.fromarray(pixels).save(tmp_path / "x.webp", lossless=True)
+    np.testing.assert_array_equal(decode_image(tmp_path / "x.webp"), pixels)
+    deep = np.random.default_rng(1).integers(0, 65536, (8, 9, 3), dtype=np.uint16)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
+    found = decode_image(tmp_path / "deep.png")
+    assert np.abs(found - deep / 257).max() < 1  # Pillow itself cuts colour to eight bits
+
+
 def test_transparency_is_laid_on_the_background_asked_for(tmp_path: Path) -> None:
     clear = np.zeros((4, 4, 4), np.uint8)
     clear[:2, :, 3] = 255  # the upper half is opaque black
