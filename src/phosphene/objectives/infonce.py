@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from phosphene._matmul import affine, product
+from phosphene._matmul import product
 from phosphene._registry import register
 from phosphene.errors import DataError
 
@@ -131,10 +131,8 @@ class InfoNCE(nn.Module):
                 z = nn.functional.normalize(z, dim=1)
             if self.normalise != "none":
                 v = nn.functional.normalize(v, dim=1)
-            # Scaling the vectors instead of the logits saves a pass over B x B numbers.
-            logits = _products(z * self.scale, v, low)
-            loss: torch.Tensor = _SymmetricCrossEntropy.apply(logits, ids)  # type: ignore[no-untyped-call]
-            return loss, logits.detach().diagonal()
+            loss, true = _Contrast.apply(z, v, self.scale, ids, low)  # type: ignore[no-untyped-call]
+            return loss, true
 
     def extra_repr(self) -> str:
         """Settings for printing."""
@@ -145,71 +143,69 @@ def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-class _SymmetricCrossEntropy(torch.autograd.Function):
-    """The loss of a matrix of logits (B, B), with its gradient made on the way.
+class _Contrast(torch.autograd.Function):
+    """The loss of ``logits = scale * z @ v.T``, and the logits of the true pairs.
 
-    Forward and backward share their exponentials, and one B x B matrix is kept instead of four.
+    The gradient by the logits is made on the way, so that forward and backward share their
+    exponentials and one B x B matrix is kept; the scale is part of passes that are made anyway. The
+    logits are of the precision of ``z``; with ``low`` only the products of the backward pass are in
+    that type.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
-        n = len(logits)
-        if ids is None:
-            weights = None
-            positive = logits.diagonal()
-        else:
+    def forward(
+        ctx: Any,
+        z: torch.Tensor,
+        v: torch.Tensor,
+        scale: torch.Tensor,
+        ids: torch.Tensor | None,
+        low: torch.dtype | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        n = len(z)
+        logits = product(z, v).mul_(scale)
+        true = logits.diagonal().clone()
+        weights, positive = None, true
+        if ids is not None:
             same = (ids[:, None] == ids[None, :]).to(logits.dtype)
             weights = same.div_(same.sum(1, keepdim=True))
             positive = (logits * weights).sum(1)
+        wanted = any(ctx.needs_input_grad[:3])
         spread, gradient = torch.zeros_like(positive), None
         for axis in (1, 0):
             largest = logits.amax(axis, keepdim=True)
             shares = (logits - largest).exp_()
             total = shares.sum(axis, keepdim=True)
             spread += (total.log() + largest).flatten()
-            if ctx.needs_input_grad[0]:
-                factor = 0.5 / (n * total)
-                if gradient is None:
-                    gradient = shares.mul_(factor)
-                else:
-                    gradient.addcmul_(shares, factor)
+            factor = 0.5 / (n * total)
+            if not wanted:
+                continue
+            gradient = (
+                shares.mul_(factor) if gradient is None else gradient.addcmul_(shares, factor)
+            )
         if gradient is not None:
             if weights is None:
                 gradient.diagonal().sub_(1 / n)
             else:
                 gradient.sub_(weights, alpha=1 / n)
-            ctx.save_for_backward(gradient)
+            # By the scale: the sum of gradient times unscaled logits (at a scale of exactly 0, where
+            # these are lost, it stands still).
+            by_scale = torch.dot(gradient.flatten(), logits.flatten())
+            by_scale = by_scale / torch.where(scale == 0, torch.ones_like(scale), scale)
+            ctx.save_for_backward(z, v, scale, gradient, by_scale)
+            ctx.low = low
+        ctx.mark_non_differentiable(true)
         # Row by row: sums of logits are large where the loss is small.
-        return (spread / 2 - positive).mean()
+        return (spread / 2 - positive).mean(), true
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad, None
-
-
-class _MixedProduct(torch.autograd.Function):
-    """``z @ v.T`` in float32 whose gradients are multiplied in low precision."""
-
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, v: torch.Tensor, low: torch.dtype) -> torch.Tensor:
-        ctx.save_for_backward(z, v)
-        ctx.low = low
-        return product(z, v)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        z, v = ctx.saved_tensors
-        grad = grad.to(ctx.low)
-        to_z = (grad @ v.to(ctx.low)).to(z.dtype) if ctx.needs_input_grad[0] else None
-        to_v = (grad.T @ z.to(ctx.low)).to(v.dtype) if ctx.needs_input_grad[1] else None
-        return to_z, to_v, None
-
-
-def _products(z: torch.Tensor, v: torch.Tensor, low: torch.dtype | None) -> torch.Tensor:
-    if low is None:
-        return affine(z, v)
-    out: torch.Tensor = _MixedProduct.apply(z, v, low)  # type: ignore[no-untyped-call]
-    return out
+    def backward(
+        ctx: Any, grad: torch.Tensor, _true: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        z, v, scale, gradient, by_scale = ctx.saved_tensors
+        by_z, by_v, by_s = ctx.needs_input_grad[:3]
+        low = ctx.low or z.dtype
+        scaled = (gradient * (grad * scale)).to(low)
+        to_z = product(scaled, v.to(low).T).to(z.dtype) if by_z else None
+        to_v = product(scaled.T, z.to(low).T).to(v.dtype) if by_v else None
+        return to_z, to_v, grad * by_scale if by_s else None, None, None
