@@ -322,6 +322,8 @@ def test_an_interruption_says_how_to_continue(
 def test_a_signal_from_the_keyboard_is_exit_code_130(own: Path) -> None:
     code = (
         "import os, signal\n"
+        # what runs in the background of a shell is started with this signal ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from phosphene.cli import main\n"
         "import phosphene.runs.fitting as fitting\n"
         "fitting.make_decoder = lambda recipe: os.kill(os.getpid(), signal.SIGINT)\n"

@@ -187,8 +187,8 @@ class _Contrast(torch.autograd.Function):
                 gradient.diagonal().sub_(1 / n)
             else:
                 gradient.sub_(weights, alpha=1 / n)
-            # By the scale: the sum of gradient times unscaled logits (at a scale of exactly 0, where
-            # these are lost, it stands still).
+            # By the scale: the sum of gradient times unscaled logits. At a scale of exactly 0 these
+            # are lost, and it stands still.
             by_scale = torch.dot(gradient.flatten(), logits.flatten())
             by_scale = by_scale / torch.where(scale == 0, torch.ones_like(scale), scale)
             ctx.save_for_backward(z, v, scale, gradient, by_scale)
