@@ -197,6 +197,25 @@ def test_signals_kept_in_bf16_train_to_the_same_bits(
         assert torch.equal(value, half.modules_.state_dict()[name]), name
 
 
+def test_targets_are_scaled_once_where_nothing_comes_in_between(problem: TinyProblem) -> None:
+    class Projects(UBP):
+        """Image-side modules: what they make is scaled by the objective."""
+
+        def _project(self, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return dict(targets)
+
+    ids = problem.bank.ids[:4]
+    lengths = {}
+    for make in (UBP, Projects):
+        decoder = make(**QUICK).fit(problem.train, problem.bank, progress=False)
+        targets = decoder._targets(problem.bank, ids)["image"]
+        lengths[make] = np.linalg.norm(targets, axis=-1)
+        assert decoder.modules_["objective"].unit_targets is (make is UBP)
+    np.testing.assert_allclose(lengths[UBP], 1, rtol=1e-5)
+    assert np.abs(lengths[Projects] - 1).max() > 0.1
+    assert not UBP(normalise="none")._unit_targets()
+
+
 def test_progress_is_made_with_an_encoder_of_ones_own(problem: TinyProblem, tmp_path: Path) -> None:
     params = {**QUICK, "epochs": 8, "views": ("original",)}
     decoder = ContrastiveDecoder(**params, encoder=Flat)

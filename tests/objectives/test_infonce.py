@@ -81,6 +81,14 @@ def test_gradients_with_shared_stimuli_equal_cross_entropy() -> None:
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_targets_of_unit_length_need_not_be_scaled_again() -> None:
+    z, v = pair()
+    plain = InfoNCE("target", "softplus").double()
+    spared = InfoNCE("target", "softplus", unit_targets=True).double()
+    torch.testing.assert_close(spared(z, normalize(v, dim=1)), plain(z, v))
+    assert not torch.allclose(spared(z, v), plain(z, v))
+
+
 def test_large_logits_neither_overflow_nor_vanish() -> None:
     z = (200 * torch.eye(3)).requires_grad_()
     loss = InfoNCE("none", "fixed", 1.0)(z, torch.eye(3)[[1, 0, 2]])

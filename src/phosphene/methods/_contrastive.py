@@ -142,7 +142,21 @@ class ContrastiveDecoder(Decoder):
     # ------------------------------------------------------- what methods override
     def _targets(self, bank: FeatureBank, ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Target vectors (levels, stimuli, width) by name; levels are the views by default."""
-        return {"image": bank.stack(self.views_, self.layer_, ids)}
+        vectors = bank.stack(self.views_, self.layer_, ids)
+        if self._unit_targets():
+            for level in torch.from_numpy(vectors):
+                level.div_(level.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+        return {"image": vectors}
+
+    def _unit_targets(self) -> bool:
+        """Whether targets are scaled to unit length once here, rather than in every step.
+
+        Where image-side modules come in between, or a method has targets of its own, it is the
+        objective that scales them.
+        """
+        own = ContrastiveDecoder
+        plain = type(self)._targets is own._targets and type(self)._project is own._project
+        return plain and self.normalise != "none"
 
     def _gallery(self, bank: FeatureBank, ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
         """Vectors (candidates, width) by name that ``_scores`` compares with."""
@@ -238,7 +252,11 @@ class ContrastiveDecoder(Decoder):
 
     def _make_objective(self) -> InfoNCE:
         return InfoNCE(
-            self.normalise, self.temperature, self.temperature_init, self.learn_temperature
+            self.normalise,
+            self.temperature,
+            self.temperature_init,
+            self.learn_temperature,
+            unit_targets=self._unit_targets(),
         )
 
     def _encode(self, brain: torch.Tensor, name: str = "encoder") -> torch.Tensor:

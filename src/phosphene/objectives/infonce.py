@@ -48,6 +48,8 @@ class InfoNCE(nn.Module):
         s at the start; ln(1/0.07) for exp and softplus (scales 14.3 and 2.73), else 1/0.07.
     learned : bool
         Whether s is trained.
+    unit_targets : bool
+        The image vectors come with unit length and need not be scaled again.
 
     Examples
     --------
@@ -65,6 +67,8 @@ class InfoNCE(nn.Module):
         temperature: Temperature = "exp",
         init: float | None = None,
         learned: bool = True,
+        *,
+        unit_targets: bool = False,
     ) -> None:
         super().__init__()
         if normalise not in ("both", "target", "none"):
@@ -81,6 +85,7 @@ class InfoNCE(nn.Module):
             init = math.log(_INVERSE_TAU) if temperature in ("exp", "softplus") else _INVERSE_TAU
         self.normalise = normalise
         self.temperature = temperature
+        self.unit_targets = unit_targets
         value = torch.tensor(float(init))
         self.s: torch.Tensor
         if learned and temperature != "fixed":
@@ -129,7 +134,7 @@ class InfoNCE(nn.Module):
             z, v = _wide(z), _wide(v)
             if self.normalise == "both":
                 z = nn.functional.normalize(z, dim=1)
-            if self.normalise != "none":
+            if self.normalise != "none" and not self.unit_targets:
                 v = nn.functional.normalize(v, dim=1)
             loss, true = _Contrast.apply(z, v, self.scale, ids, low)  # type: ignore[no-untyped-call]
             return loss, true
