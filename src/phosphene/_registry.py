@@ -27,6 +27,7 @@ HOMES: dict[str, str] = {
     "text_encoder": "phosphene.stimuli.text",
     "dataset": "phosphene.data.datasets",
     "reader": "phosphene.data.readers",
+    "preparer": "phosphene.data.prepare",
     "world": "phosphene.simulation.world",
     "section": "phosphene.reports",
     "check": "phosphene.testing",

@@ -105,7 +105,9 @@ def check_signals(signals: Any, names: Sequence[str], what: str = "signals") -> 
         chunk_low, chunk_high = values.min(axis=(0, 2)), values.max(axis=(0, 2))
         if not (np.isfinite(chunk_low).all() and np.isfinite(chunk_high).all()):
             bad += (~np.isfinite(values).all(axis=2)).sum(axis=0)
-        low, high = np.fmin(low, chunk_low), np.fmax(high, chunk_high)
+        # Damaged values may be NaN of the kind that complains about being looked at.
+        with np.errstate(invalid="ignore"):
+            low, high = np.fmin(low, chunk_low), np.fmax(high, chunk_high)
     if bad.any():
         total = int(signals.shape[0])
         found = [f"{names[i]!r} ({bad[i]} of {total} trials)" for i in np.flatnonzero(bad).tolist()]

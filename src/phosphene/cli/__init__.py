@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import check, demo, doctor, evaluate, features, fit, predict
+from phosphene.cli import check, data, demo, doctor, evaluate, features, fit, predict
 from phosphene.cli import list as list_command
 from phosphene.cli._output import guarded, start_logging
 
@@ -53,6 +53,7 @@ for _name, _function in (
 ):
     app.command(_name)(guarded(_function))
 
+app.add_typer(data.app)
 app.add_typer(features.app)
 
 

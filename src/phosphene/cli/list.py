@@ -21,6 +21,8 @@ class What(StrEnum):
     encoders = "encoders"
     views = "views"
     datasets = "datasets"
+    readers = "readers"
+    preparers = "preparers"
     worlds = "worlds"
     objectives = "objectives"
 
@@ -31,6 +33,8 @@ KINDS = {
     What.encoders: ("encoder", "image_encoder", "text_encoder"),
     What.views: ("view",),
     What.datasets: ("dataset",),
+    What.readers: ("reader",),
+    What.preparers: ("preparer",),
     What.worlds: ("world",),
     What.objectives: ("objective",),
 }
@@ -50,7 +54,7 @@ def list_names(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """List the methods, encoders, views, datasets, worlds or objectives that have a name."""
+    """List the methods, encoders, views, datasets, readers and so on that have a name."""
     from phosphene import _registry
 
     if figure is not None or picture is not None:

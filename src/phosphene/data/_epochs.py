@@ -26,6 +26,7 @@ def from_epochs(
     session: str | None,
     split: str | None,
     name: str,
+    check: bool,
 ) -> Recording:
     """See `Recording.from_epochs`."""
     import mne
@@ -38,7 +39,9 @@ def from_epochs(
     for column, value in (("subject", subject), ("session", session)):
         if value is not None:
             trials[column] = str(value)
-    return Recording.from_arrays(signals, trials, times=epochs.times, sensors=sensors, name=name)
+    return Recording.from_arrays(
+        signals, trials, times=epochs.times, sensors=sensors, name=name, check=check
+    )
 
 
 def to_epochs(recording: Recording) -> mne.EpochsArray:

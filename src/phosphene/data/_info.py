@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,10 @@ def info_from_dict(plain: dict[str, Any]) -> mne.Info:
         montage = mne.channels.make_dig_montage(
             ch_pos=places, coord_frame=plain["montage"]["coord_frame"], **parts
         )
-        info.set_montage(montage, on_missing="ignore", verbose=False)
+        with warnings.catch_warnings():
+            # Electrodes in a brain have no fiducials; their places are set below in any case.
+            warnings.filterwarnings("ignore", "Fiducial point", RuntimeWarning)
+            info.set_montage(montage, on_missing="ignore", verbose=False)
     with info._unlock():
         for channel, stated in zip(info["chs"], plain["channels"], strict=True):
             channel["loc"][:] = [np.nan if v is None else v for v in stated["loc"]]

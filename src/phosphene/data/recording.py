@@ -29,8 +29,8 @@ __all__ = ["Modality", "Recording", "Sensors", "concept_of", "concept_text"]
 class Recording(RecordingBase):
     """Trials of one or more people, in memory or in a file, with the table of what was seen.
 
-    Make one with `from_arrays`, `from_epochs` or `load`. Every operation returns a new recording
-    that shares the signals where it can; nothing is changed in place.
+    Make one with `from_arrays`, `from_epochs`, `from_bids` or `load`. Every operation returns a new
+    recording that shares the signals where it can; nothing is changed in place.
 
     Attributes
     ----------
@@ -144,6 +144,7 @@ class Recording(RecordingBase):
         session: str | None = None,
         split: str | None = None,
         name: str = "recording",
+        check: bool = True,
     ) -> Recording:
         """Take over MNE epochs; signals keep MNE's units (volts, tesla), in float32.
 
@@ -164,6 +165,8 @@ class Recording(RecordingBase):
             Metadata column with "train" and "test", or one of these for all trials.
         name : str
             How reports call the recording.
+        check : bool
+            Refuse NaN, infinite values and flat channels.
 
         Raises
         ------
@@ -180,6 +183,60 @@ class Recording(RecordingBase):
             session=session,
             split=split,
             name=name,
+            check=check,
+        )
+
+    @classmethod
+    def from_bids(
+        cls,
+        root: str | Path,
+        task: str,
+        *,
+        subjects: str | Sequence[str] | None = None,
+        sessions: str | Sequence[str] | None = None,
+        stim_column: str = "stim_file",
+        tmin: float = -0.2,
+        tmax: float = 1.0,
+        **options: Any,
+    ) -> Recording:
+        """Cut the trials out of EEG, MEG or iEEG in a BIDS folder, through mne-bids.
+
+        Parameters
+        ----------
+        root : path
+            The BIDS folder.
+        task : str
+            Entity ``task`` of the files.
+        subjects, sessions : str or sequence of str, optional
+            Which; all by default.
+        stim_column : str
+            Column of ``events.tsv`` with the image, such as ``stim_file`` or ``stimulus_id``.
+        tmin, tmax : float
+            Window around the onsets in seconds.
+        **options
+            ``runs``, ``concept_column``, ``baseline``, ``datatype``, ``picks``, ``bads``,
+            ``highpass``, ``lowpass``, ``notch``, ``sfreq``, ``reject``, ``name``: see
+            `phosphene.data.readers.bids.read_bids`.
+
+        Raises
+        ------
+        DataError
+            If there is no such task, subject or column, no event names an image, or a file cannot
+            be read; it says what there is.
+        MissingExtraError
+            If mne-bids is not installed.
+        """
+        from phosphene.data.readers.bids import read_bids
+
+        return read_bids(
+            root,
+            task,
+            subjects=subjects,
+            sessions=sessions,
+            stim_column=stim_column,
+            tmin=tmin,
+            tmax=tmax,
+            **options,
         )
 
     def to_epochs(self) -> mne.EpochsArray:

@@ -17,6 +17,7 @@ from phosphene._validation import as_int_index, check_fraction, require_columns
 from phosphene.data._trials import natural_key
 from phosphene.data.blocks import confounded_blocks, warn_if_confounded
 from phosphene.data.heldout import HeldOut
+from phosphene.data.overlaps import PARTS, overlap_table, shared_positions
 from phosphene.data.recording import Recording
 from phosphene.errors import DataError, LeakError, listing
 
@@ -31,6 +32,7 @@ __all__ = [
     "split_concept_pairs",
     "split_concepts",
     "split_leave_one_out",
+    "split_leave_one_out_zero_shot",
     "warn_if_confounded",
 ]
 
@@ -39,7 +41,6 @@ logger = get_logger(__name__)
 Kind = Literal["trial", "stimulus", "concept", "subject", "session", "run"]
 # In these designs the same images come on both sides on purpose.
 SHARES_STIMULI = ("trial", "subject", "session", "run")
-PARTS = ("train", "validation", "test")
 Amount = int | float | Sequence[str]
 
 
@@ -78,13 +79,12 @@ class Split:
             raise DataError(f"there is no kind of split {self.kind!r}", expected=get_args(Kind))
         for name in PARTS:
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.int64).ravel())
-        for one, other in combinations(PARTS, 2):
-            shared = np.intersect1d(getattr(self, one), getattr(self, other))
-            if shared.size:
-                raise LeakError(
-                    f"{shared.size} trials are in both {one} and {other}",
-                    found=f"positions {listing(shared.tolist())}",
-                )
+        if (found := shared_positions({name: getattr(self, name) for name in PARTS})) is not None:
+            one, other, shared = found
+            raise LeakError(
+                f"{len(shared)} trials are in both {one} and {other}",
+                found=f"positions {listing(shared)}",
+            )
 
     def apply(self, recording: Recording) -> tuple[Recording, Recording, Recording]:
         """Training, validation and test recording, with ``split`` set in their trials.
@@ -118,25 +118,9 @@ class Split:
             Columns ``parts`` ("train/test" ...), ``what`` ("stimulus", "image content", "concept",
             "subject", "session", "run"), ``n_shared`` and ``examples`` (at most five).
         """
-        trials = recording.trials
-        trials["session"] = trials["subject"] + "/" + trials["session"]
-        trials["run"] = trials["session"] + "/" + trials["run"]
-        columns = {name: trials[name] for name in ("stimulus", "concept")}
-        if hashes is not None:
-            columns["image content"] = trials["stimulus"].map(_lookup(hashes, trials))
-        columns |= {name: trials[name] for name in ("subject", "session", "run")}
-        rows = []
-        for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
-            first, second = getattr(self, one), getattr(self, other)
-            if not len(first) or not len(second):
-                continue
-            for what, values in columns.items():
-                shared = sorted(set(values.iloc[first]) & set(values.iloc[second]), key=natural_key)
-                if what == "image content":
-                    shared = _names_of(shared, trials["stimulus"], values, first, second)
-                shared = [value for value in shared if value]
-                rows.append((f"{one}/{other}", what, len(shared), listing(shared)))
-        return pd.DataFrame(rows, columns=["parts", "what", "n_shared", "examples"])
+        return overlap_table(
+            recording.trials, {name: getattr(self, name) for name in PARTS}, hashes
+        )
 
     def check(self, recording: Recording, hashes: Mapping[str, str] | None = None) -> None:
         """Raise if the parts share what a split of this kind must not share.
@@ -340,6 +324,71 @@ def split_leave_one_out(recording: Recording, column: str = "run") -> list[Split
     ]
 
 
+def split_leave_one_out_zero_shot(
+    recording: Recording,
+    column: str = "subject",
+    *,
+    test: Amount | None = None,
+    random_state: int = 0,
+) -> list[Split]:
+    """One split per value of a column, testing on that value's trials of concepts never trained on.
+
+    Leaving a person (or session) out does not make a retrieval test: the others have seen the same
+    images. Here training has the other values' trials of training concepts, and the test has the
+    value's own trials of test concepts; trials that are neither are in no part.
+
+    Parameters
+    ----------
+    recording : Recording
+        Trials with concepts.
+    column : str
+        A trial column, such as "subject" or "session".
+    test : int, float or list of str, optional
+        Test concepts, as in `split_by_concept`; by default the trials that the column ``split``
+        marks as test.
+    random_state : int
+        Seed.
+
+    Returns
+    -------
+    list of Split
+        Of kind "concept", in natural order of the values; values without test trials are left out.
+
+    Raises
+    ------
+    DataError
+        If the column has fewer than two values, or no trial is marked as test.
+    LeakError
+        If a marked test concept or image is among the training trials.
+
+    Examples
+    --------
+    >>> trials = {"stimulus": ["dog/1", "cat/1"] * 2, "subject": ["01", "01", "02", "02"]}
+    >>> r = Recording.from_arrays(np.eye(4, 3), trials, modality="fmri")
+    >>> [(s.train.tolist(), s.test.tolist()) for s in
+    ...     split_leave_one_out_zero_shot(r, test=["cat"])]
+    [([2], [1]), ([0], [3])]
+    """
+    marks = recording.trials["split"].to_numpy()
+    if test is None:
+        held, learned = marks == "test", marks != "test"
+        if not held.any():
+            raise DataError("no trial is marked as test", fix="say how many test concepts to draw")
+    else:
+        split = split_by_concept(recording, test=test, random_state=random_state)
+        held = np.isin(np.arange(recording.n_trials), split.test)
+        learned = ~held
+    out = []
+    for one in split_leave_one_out(recording, column):
+        mine = one.test[held[one.test]]
+        if len(mine):
+            none = np.zeros(0, dtype=np.int64)
+            made = Split(one.train[learned[one.train]], none, mine, "concept", random_state)
+            made.check(recording)
+            out.append(made)
+    return out
+
+
 def split_concept_pairs(recording: Recording) -> list[Split]:
     """One split per pair of concepts, testing on the pair and training on all others.
 
@@ -422,29 +471,3 @@ def _choose(names: list[str], amount: Amount, what: str, seed: int) -> list[str]
     if what == "test" and (not chosen or len(set(chosen)) == len(names)):
         raise DataError("one side of the split is empty", found=f"{len(chosen)} test concepts")
     return chosen
-
-
-def _lookup(hashes: Mapping[str, str], trials: pd.DataFrame) -> dict[str, str]:
-    from phosphene.data._ids import resolve_ids
-
-    names = [str(name) for name in trials["stimulus"].unique()]
-    known = [str(name) for name in hashes.keys()]  # noqa: SIM118  (a Series iterates its values)
-    rows = resolve_ids(names, known)
-    return {name: str(hashes[known[row]]) for name, row in zip(names, rows.tolist(), strict=True)}
-
-
-def _names_of(
-    shared: list[str],
-    stimulus: pd.Series[str],
-    content: pd.Series[str],
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-) -> list[str]:
-    out = []
-    for digest in shared:
-        names = [
-            str(stimulus.iloc[rows][content.iloc[rows] == digest].iloc[0])
-            for rows in (first, second)
-        ]
-        out.append(" = ".join(dict.fromkeys(names)))
-    return out

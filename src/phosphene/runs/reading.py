@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from phosphene.data.finding import OWN, Source
 from phosphene.errors import DataError, listing
 
 if TYPE_CHECKING:
@@ -17,7 +19,13 @@ ABOUT = ("signals", "times", "sfreq", "channel_names", "modality")
 
 
 def read_recording(
-    source: Any, *, stimulus: str = "stimulus", concept: str | None = None, labelled: bool = True
+    source: Any,
+    *,
+    stimulus: str = "stimulus",
+    concept: str | None = None,
+    labelled: bool = True,
+    ids: Mapping[str, str] | None = None,
+    check: bool = True,
 ) -> Recording:
     """Read a recording.
 
@@ -31,6 +39,10 @@ def read_recording(
         Columns of the metadata of epochs.
     labelled : bool
         Whether it must say what was seen. If not, trials without a stimulus are numbered.
+    ids : mapping, optional
+        ``subject`` and ``session`` of epochs and archives that do not say them.
+    check : bool
+        Refuse NaN, infinite values and flat channels of epochs and archives.
 
     Raises
     ------
@@ -51,15 +63,44 @@ def read_recording(
     if not path.exists():
         raise DataError(f"there is no recording {path}", expected=FORMATS)
     if path.name.endswith((".fif", ".fif.gz")):
-        return _from_epochs(path, stimulus, concept, labelled)
+        return _from_epochs(path, stimulus, concept, labelled, ids or {}, check)
     if path.suffix == ".npz":
-        return _from_archive(path, labelled)
+        return _from_archive(path, labelled, ids or {}, check)
     raise DataError(
         f"{path} has a format that is not read", found=path.suffix or "no suffix", expected=FORMATS
     )
 
 
-def _from_epochs(path: Path, stimulus: str, concept: str | None, labelled: bool) -> Recording:
+def read_source(source: Source, *, check: bool = True) -> Recording:
+    """Read what `phosphene.data.finding.find_sources` found.
+
+    Parameters
+    ----------
+    source : Source
+        One recording.
+    check : bool
+        Refuse flat channels and values that are not finite. Readers that always do so still do.
+    """
+    if source.reader in OWN:
+        return read_recording(**source.arguments, check=check)
+    import inspect
+
+    from phosphene import _registry
+
+    read = _registry.get("reader", source.reader)
+    more = {"check": check} if "check" in inspect.signature(read).parameters else {}
+    recording: Recording = read(**{**source.arguments, **more})
+    return recording
+
+
+def _from_epochs(
+    path: Path,
+    stimulus: str,
+    concept: str | None,
+    labelled: bool,
+    ids: Mapping[str, str],
+    check: bool,
+) -> Recording:
     import mne
 
     from phosphene.data.recording import Recording
@@ -72,19 +113,23 @@ def _from_epochs(path: Path, stimulus: str, concept: str | None, labelled: bool)
     except Exception as error:  # a damaged file raises whatever its bytes lead to
         raise DataError(f"{path} cannot be read as epochs", found=error) from error
     metadata = epochs.metadata
+    said = () if metadata is None else tuple(metadata.columns)
+    more: dict[str, Any] = {name: value for name, value in ids.items() if name not in said}
+    more |= {"name": path.stem, "check": check}
     if labelled or (metadata is not None and stimulus in metadata):
-        return Recording.from_epochs(epochs, stimulus=stimulus, concept=concept, name=path.stem)
+        return Recording.from_epochs(epochs, stimulus=stimulus, concept=concept, **more)
     epochs.metadata = _numbered(len(epochs), {})
-    return Recording.from_epochs(epochs, stimulus="stimulus", concept="concept", name=path.stem)
+    return Recording.from_epochs(epochs, stimulus="stimulus", concept="concept", **more)
 
 
-def _from_archive(path: Path, labelled: bool) -> Recording:
+def _from_archive(path: Path, labelled: bool, ids: Mapping[str, str], check: bool) -> Recording:
     import numpy as np
 
     from phosphene.data.recording import Recording
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise DataError(f"{path} cannot be read as an .npz archive", found=error) from error
@@ -113,6 +158,7 @@ def _from_archive(path: Path, labelled: bool) -> Recording:
             found="keys " + listing(arrays),
             expected="the key 'stimulus': one id per trial",
         )
+    columns |= {name: [value] * n for name, value in ids.items() if name not in columns}
     names = arrays.get("channel_names")
     return Recording.from_arrays(
         signals,
@@ -122,6 +168,7 @@ def _from_archive(path: Path, labelled: bool) -> Recording:
         modality=cast("Any", str(arrays.get("modality", "eeg" if signals.ndim == 3 else "fmri"))),
         channel_names=None if names is None else [str(name) for name in names],
         name=path.stem,
+        check=check,
     )
 
 

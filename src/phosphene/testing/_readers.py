@@ -14,6 +14,16 @@ from phosphene import _registry
 from phosphene._optional import require
 from phosphene.data.recording import Recording
 from phosphene.errors import DataError, MissingExtraError, PhospheneError
+from phosphene.testing._layouts_bids import bids_example
+from phosphene.testing._layouts_eeg2 import things_eeg2_example
+from phosphene.testing._layouts_fmri import (
+    god_example,
+    miyawaki2008_example,
+    nifti_events_example,
+    things_fmri_example,
+)
+from phosphene.testing._layouts_meg import things_meg_example
+from phosphene.testing._layouts_nsd import nsd_example
 from phosphene.testing._runner import CheckFailure, Suite, fail, info_of, raise_first
 
 Example = Callable[[Path], Mapping[str, Any]]
@@ -49,7 +59,17 @@ def nifti_example(folder: Path) -> Mapping[str, Any]:
     }
 
 
-EXAMPLES: dict[str, Example] = {"nifti": nifti_example}
+EXAMPLES: dict[str, Example] = {
+    "nifti": nifti_example,
+    "bids": bids_example,
+    "god": god_example,
+    "nsd": nsd_example,
+    "things_fmri": things_fmri_example,
+    "nifti_events": nifti_events_example,
+    "miyawaki2008": miyawaki2008_example,
+    "things_eeg2": things_eeg2_example,
+    "things_meg": things_meg_example,
+}
 
 
 def prepare(name: str, part: Any) -> ReaderPart:

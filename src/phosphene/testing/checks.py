@@ -8,6 +8,7 @@ from phosphene.testing._data import TinyProblem, tiny_bank, tiny_problem, tiny_r
 from phosphene.testing._encoders import check_encoder
 from phosphene.testing._methods import check_method
 from phosphene.testing._objectives import check_objective
+from phosphene.testing._preparers import check_preparer
 from phosphene.testing._readers import check_reader
 from phosphene.testing._runner import (
     CheckFailure,
@@ -28,6 +29,7 @@ __all__ = [
     "check_image_encoder",
     "check_method",
     "check_objective",
+    "check_preparer",
     "check_reader",
     "check_text_encoder",
     "check_view",

@@ -1,14 +1,14 @@
-"""Averages of the volumes of a block, delayed by the blood response."""
+"""Averages of fMRI: of the volumes of a block, and of the betas of a stimulus."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from phosphene.data._average import group_means, group_table
-from phosphene.data.preprocess._base import WithinRun
+from phosphene.data.preprocess._base import Transform, WithinRun
 from phosphene.data.preprocess._runs import runs
 from phosphene.data.recording import Recording
 from phosphene.errors import DataError, listing
@@ -97,3 +97,65 @@ class BlockAverage(WithinRun):
         table = group_table(trials, np.concatenate(sources), group, weights)
         table = table.drop(columns=["volume", "onset"], errors="ignore")
         return recording._with(signals, table, op)
+
+
+class AverageBetas(Transform):
+    """One trial per stimulus: the mean of its betas.
+
+    Nothing is learned, so that it may be applied to test trials; an average never mixes them with
+    others. Trials that stand for several (``n_averaged``) count so often.
+
+    Parameters
+    ----------
+    by : sequence of str
+        Trial columns that an average has in common.
+    max_repetitions : int, optional
+        Average only the first so many, in order of session, run and repetition: how well a decoder
+        does depends on the number, so that tests of different numbers are different tests.
+    min_repetitions : int
+        Leave out what was seen less often.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0], [3.0], [8.0]])
+    >>> recording = Recording.from_arrays(x, {"stimulus": ["a", "a", "b"]}, modality="fmri")
+    >>> AverageBetas(min_repetitions=2).transform(recording).signals.tolist()
+    [[2.0]]
+    """
+
+    step = "average_betas"
+    fitted_on_ = "nothing: a trial is averaged with those of its own stimulus"
+
+    def __init__(
+        self,
+        by: Sequence[str] = ("subject", "stimulus"),
+        *,
+        max_repetitions: int | None = None,
+        min_repetitions: int = 1,
+    ) -> None:
+        self.by = by
+        self.max_repetitions = max_repetitions
+        self.min_repetitions = min_repetitions
+
+    def fit(self, recording: Recording) -> Self:
+        """Do nothing: there is nothing to learn."""
+        return self
+
+    def _transform(self, recording: Recording, op: dict[str, Any]) -> Recording:
+        most = self.max_repetitions
+        if self.min_repetitions < 1 or (most is not None and most < self.min_repetitions):
+            raise DataError(
+                "min_repetitions is 1 or more and not above max_repetitions",
+                found=f"{self.min_repetitions} and {most}",
+            )
+        averaged = recording.average(self.by, max_repetitions=most)
+        count = averaged.trials["n_averaged"].to_numpy()
+        enough = np.flatnonzero(count >= self.min_repetitions)
+        if not len(enough):
+            raise DataError(
+                f"nothing was seen {self.min_repetitions} times",
+                found=f"at most {count.max()} repetitions",
+            )
+        if len(enough) < len(count):
+            averaged = averaged.select(enough)
+        return averaged.with_history(op | {"left_out": len(count) - len(enough)})

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
-import math
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from phosphene._logging import get_logger
-from phosphene._optional import require
 from phosphene._registry import register
-from phosphene.data.recording import Recording, Sensors
-from phosphene.errors import DataError, MissingExtraError, listing
+from phosphene.data.readers._images import (
+    four_dimensions,
+    inside_of,
+    opened_image,
+    repetition_time,
+    voxel_sensors,
+    voxel_signals,
+)
+from phosphene.data.readers._source import naming, read_op
+from phosphene.data.recording import Recording
+from phosphene.errors import DataError, listing
 
 logger = get_logger(__name__)
 
 LABEL_NAMES = ("label", "labels", "stimulus", "concept", "category", "condition", "trial_type")
 RUN_NAMES = ("run", "runs", "chunk", "chunks")
-GRID_TOLERANCE_MM = 1e-2
-# Deflate cannot shrink anything further.
-GZIP_MAX_RATIO = 1032
-SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 @register("reader", "nifti")
@@ -80,14 +78,8 @@ def read_nifti(
     """
     bold, mask = Path(bold), Path(mask)
     table, source = _label_table(labels)
-    with _opened(bold) as image:
-        shape = tuple(int(n) for n in image.shape)
-        if len(shape) != 4:
-            raise DataError(
-                f"{bold} is no series of volumes",
-                found=f"shape {shape}",
-                expected="four dimensions (x, y, z, volumes)",
-            )
+    with opened_image(bold) as image:
+        shape = four_dimensions(image, bold)
         if len(table) != shape[3]:
             raise DataError(
                 f"{source} does not fit {bold}",
@@ -95,9 +87,9 @@ def read_nifti(
                 expected=f"{shape[3]}, one per volume",
             )
         affine = np.asarray(image.affine, dtype=np.float64)
-        inside = _mask(mask, bold, affine, shape)
-        signals = _voxels(image, inside, bold)
-        seconds = float(tr) if tr is not None else _repetition_time(image)
+        inside = inside_of(mask, bold, affine, shape)
+        signals = voxel_signals(image, inside, bold)
+        seconds = float(tr) if tr is not None else repetition_time(image)
     # Not "> 0": a voxel with NaN is for the checks of the recording, which name it.
     varies = ~(np.ptp(signals, axis=0) == 0)
     places = np.argwhere(inside)
@@ -117,129 +109,15 @@ def read_nifti(
     table["volume"] = table.groupby("run", sort=False).cumcount()
     if seconds is not None:
         table["onset"] = table["volume"] * seconds
-    return Recording.from_arrays(
-        signals,
-        table,
-        sensors=_sensors(places, affine),
-        name=name or bold.name.partition(".")[0],
-    )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Image of a file; on leaving, what was not read of a compressed file is checked too."""
-    nibabel = require("nibabel", "fmri", "reading NIfTI images")
-    if not path.is_file():
-        raise DataError(
-            f"there is no image {path}",
-            found="a folder" if path.is_dir() else "no such file",
-            expected="a NIfTI file (.nii or .nii.gz)",
+    with naming(bold):
+        recording = Recording.from_arrays(
+            signals,
+            table,
+            sensors=voxel_sensors(places, affine),
+            name=name or bold.name.partition(".")[0],
         )
-    with _readable(path):
-        if not path.name.endswith(".nii.gz"):
-            yield nibabel.load(path)
-            return
-        # One stream from the first byte to the last: only its end holds the checksum.
-        with gzip.open(path) as stream:
-            size = int.from_bytes(stream.peek(4)[:4], "little")
-            second = 540 in (size, int.from_bytes(size.to_bytes(4, "little"), "big"))
-            kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-            image = kind.from_stream(stream)
-            _refuse_impossible_size(path, image)
-            yield image
-            while stream.read(1 << 20):
-                pass
-
-
-def _refuse_impossible_size(path: Path, image: Any) -> None:
-    """Refuse a header that asks for more than the file can hold, before memory is reserved."""
-    needed = math.prod(int(n) for n in image.shape) * int(image.get_data_dtype().itemsize)
-    available = path.stat().st_size * GZIP_MAX_RATIO
-    if needed > available:
-        raise DataError(
-            f"{path} is truncated or its header is damaged",
-            found=f"{path.stat().st_size} bytes",
-            expected=f"an image of shape {tuple(image.shape)}, {needed} bytes",
-            fix="copy or download the file again",
-        )
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes its reader raise into an error that names the file."""
-    try:
-        yield
-    except (DataError, MissingExtraError):
-        raise
-    except Exception as error:
-        damaged = isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile))
-        raise DataError(
-            f"{path} is {'truncated or damaged' if damaged else 'not readable as an image'}",
-            found=f"{path.stat().st_size} bytes; {type(error).__name__}: {error}",
-            expected="a complete NIfTI file",
-            fix="copy or download the file again",
-        ) from error
-
-
-def _mask(
-    path: Path, bold: Path, affine: NDArray[np.float64], shape: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    with _opened(path) as mask:
-        values = np.asarray(mask.dataobj)
-        own = np.asarray(mask.affine, dtype=np.float64)
-    grid = tuple(int(n) for n in values.shape)
-    if len(grid) == 4 and grid[3] == 1:
-        values, grid = values[..., 0], grid[:3]
-    if grid != shape[:3]:
-        raise DataError(
-            f"the mask {path} has another shape than {bold}",
-            found=grid,
-            expected=shape[:3],
-            fix="resample the mask to the grid of the image",
-        )
-    if not np.allclose(own, affine, rtol=0, atol=GRID_TOLERANCE_MM):
-        raise DataError(
-            f"the mask {path} lies elsewhere than {bold}",
-            found=f"affine {np.round(own, 3).tolist()}",
-            expected=f"affine {np.round(affine, 3).tolist()}",
-            fix="resample the mask to the grid of the image",
-        )
-    if not np.isfinite(values).all():
-        raise DataError(f"the mask {path} holds NaN or infinite values")
-    inside: NDArray[np.bool_] = values != 0
-    if not inside.any():
-        raise DataError(f"the mask {path} is empty", expected="voxels that are not 0")
-    return inside
-
-
-def _voxels(image: Any, inside: NDArray[np.bool_], path: Path) -> NDArray[np.float32]:
-    """Signals (volumes, voxels), scaled as the header says, without a scaled copy of the image."""
-    proxy = image.dataobj
-    raw = np.asarray(proxy.get_unscaled())
-    if raw.dtype.kind not in "iuf":
-        raise DataError(f"{path} does not hold real numbers", found=f"type {raw.dtype}")
-    slope, intercept = float(proxy.slope), float(proxy.inter)
-    signals = np.ascontiguousarray(raw[inside].T, dtype=np.float32)
-    if (slope, intercept) != (1.0, 0.0):
-        signals *= np.float32(slope)
-        signals += np.float32(intercept)
-    return signals
-
-
-def _repetition_time(image: Any) -> float | None:
-    zooms = image.header.get_zooms()
-    if len(zooms) < 4 or not zooms[3] > 0:
-        return None
-    units = getattr(image.header, "get_xyzt_units", lambda: ("mm", "sec"))()
-    return float(zooms[3]) * SECONDS.get(units[1], 1.0)
-
-
-def _sensors(places: NDArray[np.int64], affine: NDArray[np.float64]) -> Sensors:
-    mm = places @ affine[:3, :3].T + affine[:3, 3]
-    names = [f"v{i}-{j}-{k}" for i, j, k in places.tolist()]
-    columns = np.concatenate([mm, places], axis=1)
-    table = pd.DataFrame(columns, index=pd.Index(names, dtype="str"), columns=list("xyzijk"))
-    return Sensors.fmri(table.astype(dict.fromkeys("ijk", np.int64)), affine)
+    # The grid is what an image of these voxels is made of again.
+    return recording.with_history({**read_op("nifti", [bold, mask]), "grid": list(shape[:3])})
 
 
 def _label_table(labels: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
