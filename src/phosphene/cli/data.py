@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, ClassVar, Optional
 
 import typer
-from typer.core import TyperCommand
 
 from phosphene.cli._output import Verbose, guarded, print_table, say
+from phosphene.cli._words import WordsCommand
 
 app = typer.Typer(
     name="data",
     help="Recordings: check what is there, download data sets, make them ready.",
     no_args_is_help=True,
 )
-# Options that take several words: `--subjects 01 02`.
-SEVERAL = ("--subjects", "--set")
 Subjects = Annotated[
     Optional[list[str]],  # noqa: UP045 - older typer reads this form only
     typer.Option("--subjects", help="One or more subjects, e.g. 01 02; all by default."),
@@ -28,22 +26,10 @@ Settings = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-class _Words(TyperCommand):
-    """A command whose options in ``SEVERAL`` take all the words up to the next option."""
+class _Words(WordsCommand):
+    """The options that take several words here."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        option, fresh = "", False
-        for word in args:
-            if word.startswith("-"):
-                option, fresh = (word if word in SEVERAL else ""), True
-                spread.append(word)
-            elif option and not fresh:
-                spread += [option, word]
-            else:
-                spread.append(word)
-                fresh = False
-        return super().parse_args(ctx, spread)
+    several: ClassVar[tuple[str, ...]] = ("--subjects", "--set")
 
 
 def check(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, ClassVar, Optional
 
 import typer
-from typer.core import TyperCommand
 
 from phosphene.cli._output import Verbose, guarded, print_table, say
+from phosphene.cli._words import WordsCommand
 
 app = typer.Typer(
     name="features",
     help="Vectors of pictures: extract, look at, verify, import, export.",
     no_args_is_help=True,
 )
-# Options that take several words: `--views original fovea`.
-SEVERAL = ("--views", "--layers", "--probe", "--key")
 Bank = Annotated[Path, typer.Argument(help="Folder of a saved FeatureBank.")]
 Pictures = Annotated[
     Optional[str],  # noqa: UP045 - older typer reads this form only
@@ -40,22 +38,10 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-class _Words(TyperCommand):
-    """A command whose options in ``SEVERAL`` take all the words up to the next option."""
+class _Words(WordsCommand):
+    """The options that take several words here."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        option, fresh = "", False
-        for word in args:
-            if word.startswith("-"):
-                option, fresh = (word if word in SEVERAL else ""), True
-                spread.append(word)
-            elif option and not fresh:
-                spread += [option, word]
-            else:
-                spread.append(word)
-                fresh = False
-        return super().parse_args(ctx, spread)
+    several: ClassVar[tuple[str, ...]] = ("--views", "--layers", "--probe", "--key")
 
 
 def extract(
