@@ -32,9 +32,9 @@ from phosphene.data.recording import Recording
 from phosphene.encoders._base import BrainEncoder
 from phosphene.errors import DataError
 from phosphene.evaluation.embeddings import gallery_place
-from phosphene.evaluation.similarity import Embeddings, Similarity, gallery_embeddings
+from phosphene.evaluation.similarity import Similarity
 from phosphene.methods._decoder import Decoder, Floats
-from phosphene.methods._outputs import cast_all, join
+from phosphene.methods._inference import encode_all, score, validator
 from phosphene.methods._protocol import describe_params
 from phosphene.objectives.infonce import InfoNCE, Normalise, Temperature
 from phosphene.stimuli.bank import FeatureBank
@@ -42,9 +42,7 @@ from phosphene.training.checkpoint import CheckpointFolder
 from phosphene.training.loop import Optimiser, Settings, Task, train
 from phosphene.training.paired import PairedData, Picks
 from phosphene.training.scaling import ChannelScaler
-from phosphene.training.selection import Selection, topk_accuracy, validation_mask
-
-_ROWS = 1024
+from phosphene.training.selection import Selection, validation_mask
 
 
 @dataclass(frozen=True)
@@ -227,6 +225,10 @@ class ContrastiveDecoder(Decoder):
         queries = nn.functional.normalize(self._vector(z), dim=1)
         return queries @ nn.functional.normalize(gallery["image"], dim=1).T
 
+    def _uses_names(self) -> bool:
+        """Whether ``_scores`` reads the names of the candidates (the protocol says so)."""
+        return False
+
     # --------------------------------------------------------------------- helpers
     def _named(self, name: str, make: Callable[[], nn.Module]) -> nn.Module:
         """Build a module from the random stream of its name, whatever else is built."""
@@ -333,7 +335,7 @@ class ContrastiveDecoder(Decoder):
             self._on_epoch_start,
             self._on_epoch_end,
             self._learning_rate,
-            None if held_out is None else self._validator(data, held_out, bank, precision),
+            None if held_out is None else validator(self, data, held_out, bank, precision),
             self._state,
         )
         settings = Settings(
@@ -372,57 +374,9 @@ class ContrastiveDecoder(Decoder):
             }
         )
 
-    def _validator(
-        self,
-        data: PairedData,
-        held_out: npt.NDArray[np.bool_],
-        bank: FeatureBank,
-        precision: str,
-    ) -> Callable[[], dict[str, float]]:
-        """Retrieval among the held-out stimuli, by the method's own rule of scoring."""
-        rows = torch.from_numpy(np.flatnonzero(held_out)).to(data.device)
-        stimuli, true = torch.unique(data.stimulus[rows], return_inverse=True)
-        vectors = self._gallery(bank, [data.stimuli[i] for i in stimuli.tolist()])
-        gallery = {name: torch.as_tensor(v).to(data.device) for name, v in vectors.items()}
-
-        def validate() -> dict[str, float]:
-            self.modules_.eval()
-            scores = []
-            for part in torch.split(rows, _ROWS):
-                brain = data.source.take(part)
-                with torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    z = self._forward(brain, data.subject[part])
-                candidates = self._project(gallery)
-                scores.append(self._scores(cast_all(z, torch.float32), candidates))
-            matrix = torch.cat(scores)
-            return {f"val_top{k}": float(topk_accuracy(matrix, true, k)) for k in (1, 5)}
-
-        return validate
-
     # ------------------------------------------------------------------- inference
-    @torch.no_grad()
-    def _encode_all(self, recording: Recording) -> Any:
-        """``_forward`` over all trials, on the CPU, in float32 whatever training used."""
-        device = next(self.modules_.parameters()).device
-        self.modules_.eval()
-        prepare = self._prepare()
-        known = {name: code for code, name in enumerate(self._subjects)}
-        names = recording.trials["subject"].astype(str) if "subject" in recording.trials else None
-        parts = []
-        for start in range(0, recording.n_trials, _ROWS):
-            stop = min(start + _ROWS, recording.n_trials)
-            block = self.scaler_.apply(recording.take(slice(start, stop)))
-            brain = torch.from_numpy(block).to(device)
-            codes = [-1] * len(brain)
-            if names is not None:
-                codes = [known.get(name, -1) for name in names.iloc[start:stop]]
-            subject = torch.tensor(codes, device=device)
-            z = self._forward(brain if prepare is None else prepare(brain), subject)
-            parts.append(cast_all(z, torch.float32, "cpu"))
-        return join(parts)
-
     def _embed(self, recording: Recording) -> Floats:
-        return self._vector(self._encode_all(recording)).numpy()
+        return self._vector(encode_all(self, recording)).numpy()
 
     def similarity(
         self, recording: Any, gallery: FeatureBank, *, ids: Sequence[str] | None = None
@@ -443,24 +397,7 @@ class ContrastiveDecoder(Decoder):
         Similarity
             Shape (trials, candidates).
         """
-        aligned = self._aligned(recording)
-        candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
-        z = self._encode_all(aligned)
-        Embeddings(self._vector(z).numpy(), aligned.trials, self.space_).require_space(candidates)
-        # In float64, so that a query's scores do not depend on the batch that it comes in.
-        vectors = self._gallery(gallery, list(candidates.ids))
-        device = next(self.modules_.parameters()).device
-        placed = {name: torch.as_tensor(v).to(device) for name, v in vectors.items()}
-        with torch.no_grad():
-            wide = cast_all(self._project(placed), torch.float64, "cpu")
-        matrix = self._scores(cast_all(z, torch.float64), wide)
-        return Similarity(
-            matrix.numpy(),
-            aligned.trials,
-            candidates.ids,
-            candidates.concepts,
-            uses_gallery_text=candidates.uses_names,
-        )
+        return score(self, self._aligned(recording), gallery, ids)
 
     # ----------------------------------------------------------------------- state
     def _selection_rule(self) -> str:
