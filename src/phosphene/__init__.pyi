@@ -8,6 +8,7 @@ from .evaluation.protocol import Protocol as Protocol
 from .evaluation.result import Result as Result
 from .evaluation.similarity import Embeddings as Embeddings
 from .evaluation.similarity import Similarity as Similarity
+from .methods.atms import ATMS as ATMS
 from .methods.nice import NICE as NICE
 from .methods.ridge import Ridge as Ridge
 from .methods.ubp import UBP as UBP

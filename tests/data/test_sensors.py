@@ -35,6 +35,12 @@ def test_eeg_channels_have_places() -> None:
         Sensors.eeg(["Oz", "O77"], 250)
 
 
+def test_one_place_twice_is_named() -> None:
+    for make in (Sensors.eeg, Sensors.channels):
+        with pytest.raises(DataError, match=r"whatever its capitals, occurs more than once: 'oz'"):
+            make(["OZ", "Fz", "oz"], 100)
+
+
 def test_channels_without_known_places() -> None:
     sensors = Sensors.channels(["Oz", "MISC9"], 100)
     assert sensors.info is not None

@@ -14,6 +14,7 @@ from phosphene.evaluation.similarity import Similarity
 SUMMARY = [
     "method", "subject", "seed", "n_queries", "n_gallery", "top1", "top1_low", "top1_high",
     "top5", "top5_low", "top5_high", "median_rank", "mrr", "two_way", "chance", "ceiling",
+    "scoring",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phosphene import _registry
+from phosphene.encoders.channel_attention import TSConvGA, TSConvSA
 from phosphene.encoders.tsconv import TSConv
 from phosphene.errors import DataError
 from phosphene.methods.nice import NICE
@@ -47,3 +48,17 @@ def test_short_epochs_are_refused_before_training() -> None:
     short = tiny_recording(times=60).select(split="train")
     with pytest.raises(DataError, match=r"too short[\s\S]*60 samples"):
         NICE(device="cpu").fit(short, problem.bank, progress=False)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tsconv-sa", TSConvSA), ("tsconv-ga", TSConvGA)])
+def test_variants_learn_with_attention_between_channels(name: str, kind: type) -> None:
+    problem = tiny_problem()
+    nice = NICE(encoder=name, epochs=15, batch_size=64, lr=3e-3, device="cpu", precision="fp32")
+    nice.fit(problem.train, problem.bank, progress=False)
+    encoder = nice.modules_["encoder"]
+    assert isinstance(encoder, kind)
+    assert nice._prepare() is None  # the moving average follows what is trained
+    assert nice.evaluate(problem.test, problem.bank).two_way > 0.7
+    bf16 = NICE(encoder=name, epochs=1, batch_size=64, device="cpu", precision="bf16")
+    bf16.fit(problem.train, problem.bank, progress=False)
+    assert bf16.history_["loss"].notna().all()

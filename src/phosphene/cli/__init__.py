@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import check, data, demo, doctor, evaluate, features, fit, predict
+from phosphene.cli import ablate, check, data, demo, doctor, evaluate, features, fit, predict
 from phosphene.cli import list as list_command
 from phosphene.cli._output import guarded, start_logging
 
@@ -48,6 +48,7 @@ for _name, _function in (
     ("fit", fit.fit),
     ("evaluate", evaluate.evaluate),
     ("predict", predict.predict),
+    ("ablate", ablate.ablate),
     ("check", check.check),
     ("doctor", doctor.doctor),
 ):

@@ -25,6 +25,7 @@ class What(StrEnum):
     preparers = "preparers"
     worlds = "worlds"
     objectives = "objectives"
+    results = "results"
 
 
 # "Encoders" are networks for brain signals, for pictures and for names; a user means any of them.
@@ -38,6 +39,12 @@ KINDS = {
     What.worlds: ("world",),
     What.objectives: ("objective",),
 }
+# How published numbers are told apart: those that used more than a query and the gallery.
+PUBLISHED = (
+    ("published accuracies", False, False),
+    ("published accuracies, transductive scoring", True, False),
+    ("published accuracies, scores that use the true answers of the test", None, True),
+)
 LABELS = {"encoder": "brain", "image_encoder": "image", "text_encoder": "text"}
 
 
@@ -52,11 +59,29 @@ def list_names(
         Optional[Path],  # noqa: UP045
         typer.Option("--picture", help="The picture of --figure; one of the demo's otherwise."),
     ] = None,
+    method: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--method", help="With results: only those of one method."),
+    ] = None,
+    dataset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--dataset", help="With results: only those on one data set."),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """List the methods, encoders, views, datasets, readers and so on that have a name."""
+    """List the methods, encoders, views, datasets and so on that have a name; published results."""
     from phosphene import _registry
 
+    if what is What.results:
+        _published(method, dataset, as_json)
+        return
+    if method is not None or dataset is not None:
+        from phosphene.errors import DataError
+
+        raise DataError(
+            "--method and --dataset choose among published results",
+            expected="phosphene list results --method ubp",
+        )
     if figure is not None or picture is not None:
         _contact_sheet(what, figure, picture)
     entries = [entry for kind in KINDS[what] for entry in _registry.entries(kind)]
@@ -80,6 +105,41 @@ def list_names(
         ["name", *(["for"] if several else []), "what it is"],
         [[e.name, *([LABELS.get(e.kind, e.kind)] if several else []), e.summary] for e in entries],
     )
+
+
+def _published(method: str | None, dataset: str | None, as_json: bool) -> None:
+    """Published numbers: a table for every kind of scoring, with what is known of the protocols."""
+    import json
+
+    from phosphene.evaluation.published import NOTE, published_results
+
+    table = published_results(method, dataset)
+    if as_json:
+        say(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+        return
+    columns = ["method", "venue", "dataset", "setting", "row", "top1", "top5", "selection"]
+    columns += ["gallery", "channels", "train_repetitions", "test_repetitions", "notes"]
+    headings = {
+        "top1": "top-1 %",
+        "top5": "top-5 %",
+        "train_repetitions": "trials (train)",
+        "test_repetitions": "trials (test)",
+    }
+    for title, transductive, labels in PUBLISHED:
+        keep = table["uses_test_labels"] == labels
+        if transductive is not None:
+            keep &= table["transductive"] == transductive
+        if not keep.any():
+            continue
+        shown = table.loc[keep, columns].astype(object)
+        print_table(
+            [headings.get(name, name) for name in columns],
+            shown.where(shown.notna(), None).to_numpy().tolist(),
+            title=title,
+            right=["top-1 %", "top-5 %", "channels", "trials (train)", "trials (test)"],
+        )
+        say()
+    say(f"{NOTE} An empty cell is what the source does not say.")
 
 
 def _contact_sheet(what: What, out: Path | None, picture: Path | None) -> None:

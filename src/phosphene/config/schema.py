@@ -19,9 +19,10 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationInfo,
+    field_validator,
 )
 
-from phosphene.errors import listing
+from phosphene.errors import PhospheneError, listing
 
 
 def _expand(path: Path, info: ValidationInfo) -> Path:
@@ -252,6 +253,11 @@ class Evaluation(_Section):
         Test repetitions averaged into one query.
     zero_shot : bool
         Refuse test concepts that occur in training.
+    subjects : list of str, optional
+        Train and score only the folds that test these people; all by default.
+    transductive : list of str
+        Steps that score the queries of a person together, e.g. ``[whiten, "csls(k=10)",
+        hungarian]``; none by default. The result says so and is not compared with others.
     shuffle_labels : int, optional
         Shuffle which training trial belongs to which stimulus, from this seed: the accuracy must
         then fall to chance.
@@ -259,7 +265,21 @@ class Evaluation(_Section):
 
     repetitions: Literal["all"] | PositiveInt = "all"
     zero_shot: bool = True
+    subjects: list[str] | None = Field(default=None, min_length=1)
+    transductive: list[str] = Field(default_factory=list)
     shuffle_labels: int | None = None
+
+    @field_validator("transductive")
+    @classmethod
+    def _steps(cls, words: list[str]) -> list[str]:
+        if not words:
+            return words
+        from phosphene.evaluation.transductive import get_steps
+
+        try:
+            return [step.name for step in get_steps(words)]
+        except PhospheneError as error:
+            raise ValueError("; ".join(str(error).split("\n"))) from None
 
 
 Data = Annotated[SimulatedData | RecordingData | NiftiData, Field(discriminator="kind")]

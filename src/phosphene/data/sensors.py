@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 Modality = Literal["eeg", "meg", "ecog", "fmri"]
 # Types of MNE's channels that each modality is made of.
 CHANNEL_TYPES = {"eeg": ("eeg",), "meg": ("mag", "grad"), "ecog": ("ecog", "seeg", "dbs")}
+#: The 17 channels over visual cortex that most retrieval studies use.
+OCCIPITO_PARIETAL: tuple[str, ...] = (
+    *("P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8"),
+    *("PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,7 @@ class Sensors:
         Raises
         ------
         DataError
-            Listing the names that the system does not have.
+            Listing the names that the system does not have, or that name one place.
 
         Examples
         --------
@@ -108,6 +113,7 @@ class Sensors:
                 fix=did_you_mean(unknown[0], montage.ch_names)
                 or "use Sensors.channels for channels without known places",
             )
+        require_unique([name.lower() for name in names], "channel name, whatever its capitals,")
         info = mne.create_info(list(names), float(sfreq), "eeg", verbose=False)
         info.set_montage(montage, match_case=False, verbose=False)
         return cls("eeg", tuple(names), info)

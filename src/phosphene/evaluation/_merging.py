@@ -66,7 +66,7 @@ def joined(scores: Sequence[Similarity | None]) -> Similarity | None:
     ids = list(first.gallery_ids)
     if any(set(part.gallery_ids) != set(ids) for part in known):
         return None
-    flags = ("match", "uses_gallery_text", "transductive", "uses_test_labels")
+    flags = ("match", "uses_gallery_text", "transductive", "uses_test_labels", "operations")
     if any(getattr(part, flag) != getattr(first, flag) for part in known for flag in flags):
         return None
     aligned: list[Similarity] = []

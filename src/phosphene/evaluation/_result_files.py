@@ -53,7 +53,8 @@ def write(
         write_bytes(folder / SCORES, _packed(scores))
         write_table(folder / "score_queries.csv", scores.queries)
         written += [SCORES, "score_queries.csv", "score_queries.schema.json"]
-        kept = {flag: getattr(scores, flag) for flag in _FLAGS} | {"match": scores.match}
+        kept = {flag: getattr(scores, flag) for flag in _FLAGS}
+        kept |= {"match": scores.match, "operations": list(scores.operations)}
     write_json(
         folder / RESULT, {"format": FORMAT, **facts, "tables": sorted(tables), "scores": kept}
     )
@@ -112,5 +113,6 @@ def _unpacked(path: Path, queries: pd.DataFrame, about: Mapping[str, Any]) -> Si
         arrays["gallery_ids"].tolist(),
         None if concepts is None else concepts.tolist(),
         match=about["match"],
+        operations=tuple(about.get("operations", ())),
         **{flag: bool(about[flag]) for flag in _FLAGS},
     )

@@ -41,6 +41,8 @@ class Embeddings:
         Hash of the target space (encoder, weights, preprocessing, layer) that was decoded into.
     normalised : bool
         Whether the vectors have unit length.
+    operations : tuple of str
+        Transductive steps that changed the vectors; see `phosphene.evaluation.transductive`.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class Embeddings:
     trials: pd.DataFrame
     space: str
     normalised: bool = False
+    operations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         vectors = as_matrix(self.vectors, "embeddings")

@@ -210,6 +210,14 @@ class Protocol:
             marks.append("simulated data: these are not measurements of a brain")
         return marks
 
+    @property
+    def scoring(self) -> str:
+        """Which column of a table a score belongs in: scores of one kind only may share it."""
+        marks = ["oracle: uses test labels"] if self.uses_test_labels else []
+        if self.transductive:
+            marks.append("transductive: " + " + ".join(self.transductive))
+        return "; ".join(marks) or "inductive"
+
     def differences(self, other: Protocol, *, essential: bool = True) -> dict[str, tuple[Any, Any]]:
         """Fields that differ, as name -> (here, there).
 

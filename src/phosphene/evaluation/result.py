@@ -122,7 +122,7 @@ class Result:
         table.insert(2, "seed", seed)
         operations = protocol.transductive
         if not operations:
-            operations = ("unnamed",) if similarity.transductive else ()
+            operations = similarity.operations or (("unnamed",) if similarity.transductive else ())
         sizes = table["n_gallery"].unique()
         known = protocol.replace(
             subjects=protocol.subjects or tuple(sorted(s for s in set(table["subject"]) if s)),
@@ -230,8 +230,9 @@ class Result:
         dict
             ``method``, ``subject`` and ``seed`` (comma-separated if several), ``n_queries``,
             ``n_gallery``, ``top1`` and ``top5`` each with ``_low`` and ``_high``,
-            ``median_rank``, ``mrr``, ``two_way``, ``chance`` and ``ceiling`` (of top-1; None where
-            unknown). Accuracies are fractions.
+            ``median_rank``, ``mrr``, ``two_way``, ``chance``, ``ceiling`` (of top-1; None where
+            unknown) and ``scoring`` ("inductive", or what else was used: rows of different kinds
+            do not belong in one table). Accuracies are fractions.
         """
         sizes = sorted(set(self.table["n_gallery"].tolist()))
         low1, high1 = self.interval("top1")
@@ -253,6 +254,7 @@ class Result:
             "two_way": self.two_way,
             "chance": self.chance,
             "ceiling": self.ceiling.get("top1"),
+            "scoring": self.protocol.scoring,
         }
 
     def split(self, *columns: str) -> list[Result]:

@@ -56,6 +56,9 @@ class Similarity:
         from the true answers.
     match : {"stimulus", "concept"}
         By which column of ``queries`` the true candidate is found.
+    operations : tuple of str
+        Transductive steps in their order (`phosphene.evaluation.transductive`); scores that went
+        through one are transductive.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Similarity:
     transductive: bool = False
     uses_test_labels: bool = False
     match: Match = "stimulus"
+    operations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         matrix = as_matrix(self.matrix, "similarity")
@@ -95,6 +99,8 @@ class Similarity:
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "queries", queries)
         object.__setattr__(self, "gallery_ids", ids)
+        object.__setattr__(self, "operations", tuple(self.operations))
+        object.__setattr__(self, "transductive", bool(self.transductive or self.operations))
         object.__setattr__(self, "gallery_concepts", concept_names(self.gallery_concepts, len(ids)))
 
     @property
@@ -220,4 +226,5 @@ def cosine_similarity(embeddings: Embeddings, gallery: Gallery) -> Similarity:
         gallery.concepts,
         uses_gallery_text=gallery.uses_names,
         match=gallery.match,
+        operations=embeddings.operations,
     )

@@ -30,11 +30,13 @@ from phosphene._device import resolve_device, resolve_precision
 from phosphene._saving import sha256_json
 from phosphene.data.recording import Recording
 from phosphene.encoders._base import BrainEncoder
+from phosphene.encoders.subject import SubjectReadIn
 from phosphene.errors import DataError
 from phosphene.evaluation.embeddings import gallery_place
-from phosphene.evaluation.similarity import Similarity
-from phosphene.methods._decoder import Decoder, Floats
-from phosphene.methods._inference import encode_all, score, validator
+from phosphene.evaluation.similarity import Embeddings, Gallery, Similarity
+from phosphene.methods._adaptation import AdaptableDecoder
+from phosphene.methods._decoder import Floats
+from phosphene.methods._inference import cosine_parts, encode_all, score, validator
 from phosphene.methods._protocol import describe_params
 from phosphene.objectives.infonce import InfoNCE, Normalise, Temperature
 from phosphene.stimuli.bank import FeatureBank
@@ -67,7 +69,7 @@ class Shapes:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ContrastiveDecoder(Decoder):
+class ContrastiveDecoder(AdaptableDecoder):
     """Base of methods that align a brain encoder with a target space by a contrastive loss.
 
     Parameters
@@ -93,6 +95,8 @@ class ContrastiveDecoder(Decoder):
         "auto" takes CUDA where there is one, and bf16 where the device gains from it.
     max_resident_bytes : int, optional
         Signals larger than this are read from their memory map batch by batch.
+    subject_layers, subject_width
+        See `phosphene.methods._adaptation.AdaptableDecoder`.
     views, layer, average_repetitions, standardise, random_state
         See `Decoder`.
 
@@ -128,7 +132,7 @@ class ContrastiveDecoder(Decoder):
     max_resident_bytes: int | None = None
 
     _facts: ClassVar[tuple[str, ...]] = (
-        *Decoder._facts,
+        *AdaptableDecoder._facts,
         "history_",
         "selected_epoch_",
         "device_",
@@ -182,8 +186,11 @@ class ContrastiveDecoder(Decoder):
         return brain
 
     def _forward(self, brain: torch.Tensor, subject: torch.Tensor) -> Any:
-        """Whatever ``_loss``, ``_vector`` and ``_scores`` take, from prepared signals."""
-        return self._encode(brain)
+        """Whatever ``_loss``, ``_vector`` and ``_scores`` take, from prepared signals.
+
+        ``subject`` (B,) numbers ``shapes.subjects``; -1 is nobody of the training data.
+        """
+        return self._encode(brain, subject=subject)
 
     def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
         """Loss of a batch; ``targets["stimulus"]`` is there where stimuli repeat.
@@ -236,14 +243,33 @@ class ContrastiveDecoder(Decoder):
             return make()
 
     def _make_encoder(self, shapes: Shapes, n_outputs: int, name: str = "encoder") -> nn.Module:
+        """The brain encoder under a name, behind a layer per subject where these are asked for."""
+        if self.subject_width is not None and not self.subject_layers:
+            raise DataError(
+                "subject_width is the width of the subjects' layers, and there are none",
+                found=f"subject_width={self.subject_width}, subject_layers=False",
+                fix="subject_layers=True, or leave subject_width out",
+            )
+        width = self.subject_width or shapes.n_chans
+        module = self._bare_encoder(shapes, width, n_outputs, name)
+        if not self.subject_layers:
+            return module
+        return self._named(
+            f"{name} subjects",
+            lambda: SubjectReadIn(module, shapes.n_chans, len(shapes.subjects), width),
+        )
+
+    def _bare_encoder(self, shapes: Shapes, n_chans: int, n_outputs: int, name: str) -> nn.Module:
         if isinstance(self.encoder, nn.Module):
             return deepcopy(self.encoder)
         make = self.encoder
         if isinstance(make, str):
             make = _registry.get("encoder", make)
-        sizes = {"n_chans": shapes.n_chans, "n_times": shapes.n_times, "n_outputs": n_outputs}
-        params = dict(self.encoder_params or {})
-        module = self._named(name, lambda: make(**sizes, **params))
+        params = {"n_chans": n_chans, "n_times": shapes.n_times, "n_outputs": n_outputs}
+        if getattr(make, "takes_subject", False):
+            params["n_subjects"] = len(shapes.subjects)
+        params.update(self.encoder_params or {})
+        module = self._named(name, lambda: make(**params))
         if not isinstance(module, nn.Module):
             raise DataError(
                 "the encoder is no torch module",
@@ -261,11 +287,17 @@ class ContrastiveDecoder(Decoder):
             unit_targets=self._unit_targets(),
         )
 
-    def _encode(self, brain: torch.Tensor, name: str = "encoder") -> torch.Tensor:
+    def _encode(
+        self, brain: torch.Tensor, name: str = "encoder", *, subject: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Run the encoder of a name; ``subject`` reaches it if it declares ``takes_subject``."""
         encoder = self.modules_[name]
+        known: dict[str, Any] = {}
+        if getattr(encoder, "takes_subject", False):
+            known["subject"] = subject
         if self._prepare() is not None:
-            return encoder(brain, prepared=True)  # type: ignore[no-any-return]
-        return encoder(brain)  # type: ignore[no-any-return]
+            known["prepared"] = True
+        return encoder(brain, **known)  # type: ignore[no-any-return]
 
     def _prepare(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """The encoder's parameter-free transform, if it has one that may run once per data set."""
@@ -312,7 +344,7 @@ class ContrastiveDecoder(Decoder):
         subjects = list(dict.fromkeys(train_data.trials["subject"].astype(str)))
         shapes = Shapes(self.n_chans_, self.n_times_, widths, subjects)
         self._shapes = asdict(shapes)
-        self._subjects = subjects
+        self._subjects, self._adapted = subjects, {}
         self.modules_ = self._build(shapes).to(device)
         data = PairedData.build(
             train_data,
@@ -398,6 +430,11 @@ class ContrastiveDecoder(Decoder):
             Shape (trials, candidates).
         """
         return score(self, self._aligned(recording), gallery, ids)
+
+    def _cosine_parts(
+        self, recording: Any, gallery: FeatureBank, ids: Sequence[str] | None
+    ) -> tuple[Embeddings, Gallery]:
+        return cosine_parts(self, self._aligned(recording), gallery, ids)
 
     # ----------------------------------------------------------------------- state
     def _selection_rule(self) -> str:

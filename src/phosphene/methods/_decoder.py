@@ -27,11 +27,13 @@ from phosphene.evaluation import guards
 from phosphene.evaluation.result import Result
 from phosphene.evaluation.similarity import (
     Embeddings,
+    Gallery,
     Similarity,
     cosine_similarity,
     gallery_embeddings,
 )
-from phosphene.methods import _persistence, _protocol
+from phosphene.evaluation.transductive import Step, get_steps
+from phosphene.methods import _persistence, _protocol, _transductive
 from phosphene.methods._brain import align, as_recording, repeats
 from phosphene.methods._views import resolve_views
 from phosphene.stimuli.bank import FeatureBank
@@ -79,6 +81,10 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
     average_repetitions: bool = True
     standardise: bool = True
     random_state: int = 0
+
+    # Rows of the paper's ablation, for `phosphene ablate`: label -> parameters that differ from the
+    # full method, which is the row that changes nothing.
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     # Fitted attributes that are plain values and go to config.json; subclasses extend the tuple.
     _facts: ClassVar[tuple[str, ...]] = (
@@ -182,6 +188,19 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         """Learn from guarded, averaged data whose stimulus ids are the bank's; set ``scaler_``."""
         raise TypeError(f"{type(self).__name__} does not say how it learns")
 
+    def check_subjects(
+        self, subjects: Sequence[str], *, train: Sequence[str] | None = None
+    ) -> None:
+        """Refuse subjects that this decoder cannot decode; by default it takes all.
+
+        Parameters
+        ----------
+        subjects : sequence of str
+            Who is to be decoded.
+        train : sequence of str, optional
+            Who is trained on, before ``fit``; by default whom the fitted decoder knows.
+        """
+
     # ---------------------------------------------------------------- inference
     def _embed(self, recording: Recording) -> Floats:
         """Vectors (trials, dimensions) of an aligned recording."""
@@ -229,8 +248,14 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         Similarity
             Shape (trials, candidates).
         """
+        return cosine_similarity(*self._cosine_parts(recording, gallery, ids))
+
+    def _cosine_parts(
+        self, recording: Any, gallery: FeatureBank, ids: Sequence[str] | None
+    ) -> tuple[Embeddings, Gallery]:
+        """Queries and candidates whose cosine is the score, for steps that change queries."""
         candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
-        return cosine_similarity(self.embed(recording), candidates)
+        return self.embed(recording), candidates
 
     def evaluate(
         self,
@@ -240,6 +265,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         ids: Sequence[str] | None = None,
         repetitions: Literal["all"] | int = "all",
         zero_shot: bool = True,
+        transductive: str | Step | Sequence[str | Step] = (),
         name: str | None = None,
     ) -> Result:
         """Retrieve the seen stimulus of held-out trials.
@@ -257,6 +283,10 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         zero_shot : bool
             Refuse test stimuli and test concepts that training has seen. False is for
             classification, where the classes are the same by design.
+        transductive : str or sequence of str
+            Steps that score the queries of a person together, in their order, e.g.
+            ``("whiten", "csls(k=10)", "hungarian")``; see `phosphene.evaluation.transductive`.
+            None by default; the result says which were used.
         name : str, optional
             Name of the result; the method's by default.
 
@@ -273,6 +303,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         self._require_fitted()
         started = time.perf_counter()
         limit = _limit(repetitions)
+        steps = get_steps(transductive)
         held = test if isinstance(test, HeldOut) else self._read(test)
         if zero_shot:  # before the data are opened: what is refused has not been looked at
             guards.check_zero_shot(
@@ -282,6 +313,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
                 _canonical_table(held.trials, gallery),
                 gallery,
             )
+        self.check_subjects(list(dict.fromkeys(held.trials["subject"].astype(str))))
         openings: int | None = None
         if isinstance(held, HeldOut):
             recording = held.open(f"evaluate {type(self).__name__}")
@@ -292,7 +324,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         queries = recording.average(by=("subject", "stimulus"), max_repetitions=limit)
         if ids is None:
             ids = list(dict.fromkeys(recording.trials["stimulus"].astype(str)))
-        scores = self.similarity(queries, gallery, ids=ids)
+        scores = _transductive.scores(self, queries, gallery, ids, steps)
         return _protocol.result(
             self,
             scores,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +11,15 @@ import numpy.typing as npt
 import torch
 
 from phosphene.data.recording import Recording
-from phosphene.evaluation.similarity import Embeddings, Similarity, gallery_embeddings
-from phosphene.methods._outputs import cast_all, join
+from phosphene.evaluation.similarity import Embeddings, Gallery, Similarity, gallery_embeddings
+from phosphene.methods._outputs import cast_all, join, pick
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.training.paired import PairedData
 from phosphene.training.selection import topk_accuracy
 
 if TYPE_CHECKING:
     from phosphene.methods._contrastive import ContrastiveDecoder
+    from phosphene.methods._new_subject import NewSubject
 
 _ROWS = 1024
 
@@ -25,23 +27,50 @@ _ROWS = 1024
 @torch.no_grad()
 def encode_all(decoder: ContrastiveDecoder, recording: Recording) -> Any:
     """``_forward`` over all trials, on the CPU, in float32 whatever training used."""
-    device = next(decoder.modules_.parameters()).device
     decoder.modules_.eval()
+    names = np.full(recording.n_trials, "", dtype=object)
+    if "subject" in recording.trials:
+        names = recording.trials["subject"].astype(str).to_numpy()
+    decoder.check_subjects(list(dict.fromkeys(names)))
+    groups = [(new, np.flatnonzero(names == who)) for who, new in decoder._adapted.items()]
+    groups = [(new, rows) for new, rows in groups if len(rows)]
+    if not groups:
+        return join(_encode_rows(decoder, recording, names, None))
+    others = np.flatnonzero(~np.isin(names, list(decoder._adapted)))
+    parts = [] if not len(others) else _encode_rows(decoder, recording, names, others)
+    for new, rows in groups:
+        with new.installed(decoder.modules_):
+            parts += _encode_rows(decoder, recording, names, rows, new)
+    order = np.concatenate([others, *(rows for _, rows in groups)])
+    return pick(join(parts), torch.from_numpy(np.argsort(order)))
+
+
+def _encode_rows(
+    decoder: ContrastiveDecoder,
+    recording: Recording,
+    names: npt.NDArray[Any],
+    rows: npt.NDArray[np.intp] | None,
+    new: NewSubject | None = None,
+) -> list[Any]:
+    """Outputs for some trials, of one new subject or of nobody new; for all without ``rows``."""
+    device = next(decoder.modules_.parameters()).device
     prepare = decoder._prepare()
+    scaler = decoder.scaler_ if new is None else new.scaler
     known = {name: code for code, name in enumerate(decoder._subjects)}
-    names = recording.trials["subject"].astype(str) if "subject" in recording.trials else None
     parts = []
-    for start in range(0, recording.n_trials, _ROWS):
-        stop = min(start + _ROWS, recording.n_trials)
-        block = decoder.scaler_.apply(recording.take(slice(start, stop)))
-        brain = torch.from_numpy(block).to(device)
-        codes = [-1] * len(brain)
-        if names is not None:
-            codes = [known.get(name, -1) for name in names.iloc[start:stop]]
+    n = recording.n_trials if rows is None else len(rows)
+    for start in range(0, n, _ROWS):
+        block: Any = slice(start, min(start + _ROWS, n))
+        if rows is not None:
+            block = rows[block]
+        brain = torch.from_numpy(scaler.apply(recording.take(block))).to(device)
+        if new is not None:
+            brain = new.lead(brain)
+        codes = [known.get(name, -1) for name in names[block]]
         subject = torch.tensor(codes, device=device)
         z = decoder._forward(brain if prepare is None else prepare(brain), subject)
         parts.append(cast_all(z, torch.float32, "cpu"))
-    return join(parts)
+    return parts
 
 
 def score(
@@ -56,11 +85,7 @@ def score(
     embedded = Embeddings(decoder._vector(z).numpy(), aligned.trials, decoder.space_)
     embedded.require_space(candidates)
     # In float64, so that a query's scores do not depend on the batch that it comes in.
-    vectors = decoder._gallery(gallery, list(candidates.ids))
-    device = next(decoder.modules_.parameters()).device
-    placed = {name: torch.as_tensor(v).to(device) for name, v in vectors.items()}
-    with torch.no_grad():
-        wide = cast_all(decoder._project(placed), torch.float64, "cpu")
+    wide = _projected(decoder, gallery, candidates.ids)
     matrix = decoder._scores(cast_all(z, torch.float64), wide)
     return Similarity(
         matrix.numpy(),
@@ -69,6 +94,32 @@ def score(
         candidates.concepts,
         uses_gallery_text=candidates.uses_names or decoder._uses_names(),
     )
+
+
+@torch.no_grad()
+def _projected(
+    decoder: ContrastiveDecoder, gallery: FeatureBank, ids: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Candidates by name after image-side modules, in float64."""
+    device = next(decoder.modules_.parameters()).device
+    vectors = decoder._gallery(gallery, list(ids))
+    placed = {name: torch.as_tensor(v).to(device) for name, v in vectors.items()}
+    wide: dict[str, torch.Tensor] = cast_all(decoder._project(placed), torch.float64, "cpu")
+    return wide
+
+
+def cosine_parts(
+    decoder: ContrastiveDecoder,
+    aligned: Recording,
+    gallery: FeatureBank,
+    ids: Sequence[str] | None,
+) -> tuple[Embeddings, Gallery]:
+    """Query vectors and projected candidates, whose cosine is the default score."""
+    candidates = gallery_embeddings(gallery, ids, decoder.gallery_view_, decoder.layer_)
+    vectors = decoder._vector(encode_all(decoder, aligned)).numpy()
+    images = _projected(decoder, gallery, candidates.ids)["image"].numpy()
+    embeddings = Embeddings(vectors, aligned.trials, decoder.space_)
+    return embeddings, replace(candidates, vectors=images)
 
 
 def validator(

@@ -25,3 +25,12 @@ def join(parts: list[Any]) -> Any:
     if isinstance(first, Mapping):
         return {name: join([part[name] for part in parts]) for name in first}
     return tuple(join(list(column)) for column in zip(*parts, strict=True))
+
+
+def pick(z: Any, rows: torch.Tensor) -> Any:
+    """Some rows of all tensors of a (nested) output."""
+    if isinstance(z, torch.Tensor):
+        return z.index_select(0, rows)
+    if isinstance(z, Mapping):
+        return {name: pick(value, rows) for name, value in z.items()}
+    return tuple(pick(value, rows) for value in z)

@@ -103,6 +103,7 @@ def result(
     label = name or method_name(decoder)
     nearest = _nearest(decoder, recording, gallery)
     seconds = time.perf_counter() - started
+    adapted = {facts["subject"]: facts for facts in trained.get("adapted", [])}
     protocol = Protocol(
         dataset=recording.name,
         modality=decoder.modality_,
@@ -118,7 +119,7 @@ def result(
         whitening_fitted_on="training data" if decoder.standardise else None,
         train_repetitions=trained["train_repetitions"],
         test_repetitions=_repetitions(queries),
-        split_rule=_split_rule(trained["subjects"], recording),
+        split_rule=_split_rule(trained["subjects"], recording, adapted),
         split_kind=_split_kind(decoder, recording),
         zero_shot=zero_shot,
         n_train_trials=trained["n_train_trials"],
@@ -149,6 +150,7 @@ def result(
         precision=trained["precision"],
         wall_seconds=float(trained["seconds"]) + seconds,
         date=dt.datetime.now(dt.UTC).date().isoformat(),
+        notes=_adaptations(adapted, recording),
         **_simulation(recording),
     )
     tables: dict[str, pd.DataFrame] = {}
@@ -214,10 +216,24 @@ def _repetitions(queries: Recording) -> int:
     return int(np.median(np.asarray(queries.trials["n_averaged"], dtype=float)))
 
 
-def _split_rule(trained: Sequence[str], recording: Recording) -> str | None:
+def _adaptations(adapted: Mapping[str, Mapping[str, Any]], recording: Recording) -> tuple[str, ...]:
+    """What the decoder saw of new subjects among those that are tested."""
+    return tuple(
+        f"adapted to subject {name} on {adapted[name]['trials']} training trials "
+        f"(fingerprint {adapted[name]['fingerprint'][:16]})"
+        for name in _distinct(recording.trials, "subject")
+        if name in adapted
+    )
+
+
+def _split_rule(
+    trained: Sequence[str], recording: Recording, adapted: Mapping[str, Any]
+) -> str | None:
     tested = set(_distinct(recording.trials, "subject"))
     if not tested or not trained:
         return None
+    if tested & set(adapted):
+        return "adapted subjects" if tested <= set(adapted) else "adapted and other subjects"
     if not tested & set(trained):
         return "leave-one-subject-out" if len(tested) == 1 else "unseen subjects"
     return "intra-subject" if len(trained) == 1 else "pooled subjects"

@@ -10,6 +10,10 @@ ICLR 2024, arXiv:2308.13234.
         adam(lr=2e-4, betas=(.5, .999)).step(loss)
     score(x, candidate) = cosine(b, v(candidate))
 
+The paper's variants put attention between channels in front of the convolutions:
+``NICE(encoder="tsconv-sa")`` self-attention, ``NICE(encoder="tsconv-ga")`` graph attention
+(`phosphene.encoders.channel_attention`, which says where their released code has no effect).
+
 Where we differ from paper and released code:
 
 - The scale is 1/0.07 = 14.3 and constant. The released code declares it a parameter but never hands
@@ -46,7 +50,7 @@ class NICE(ContrastiveDecoder):
     Parameters
     ----------
     encoder : str, nn.Module or callable
-        Brain encoder.
+        Brain encoder: "tsconv" (NICE), "tsconv-sa" (NICE-SA), "tsconv-ga" (NICE-GA), or another.
     views : sequence of str
         Target views.
     normalise, temperature, temperature_init

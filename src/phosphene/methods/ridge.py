@@ -19,12 +19,7 @@ import numpy as np
 
 from phosphene._registry import register
 from phosphene.decoding.ridge import ALPHAS, RidgeLOO
-from phosphene.evaluation.similarity import (
-    Embeddings,
-    Similarity,
-    cosine_similarity,
-    gallery_embeddings,
-)
+from phosphene.evaluation.similarity import Embeddings, Gallery, gallery_embeddings
 from phosphene.methods._contracts import LinearDecoder
 from phosphene.methods._decoder import Floats
 from phosphene.stimuli.bank import FeatureBank
@@ -76,32 +71,15 @@ class Ridge(LinearDecoder):
         self.offset_ = model.intercept_ - self.target_mean_
         return model.coef_.T, model.intercept_
 
-    def similarity(
-        self, recording: Any, gallery: FeatureBank, *, ids: Sequence[str] | None = None
-    ) -> Similarity:
-        """Cosine of each trial's vector with each candidate, relative to the training mean.
-
-        Parameters
-        ----------
-        recording : Recording, mne.Epochs or (array, trials)
-            Queries, one row each; nothing is averaged here.
-        gallery : FeatureBank
-            Bank of the same space.
-        ids : sequence of str, optional
-            Candidates; all stimuli of the bank by default.
-
-        Returns
-        -------
-        Similarity
-            Shape (trials, candidates).
-        """
+    def _cosine_parts(
+        self, recording: Any, gallery: FeatureBank, ids: Sequence[str] | None
+    ) -> tuple[Embeddings, Gallery]:
+        """Queries and candidates relative to the training mean."""
         if not self.centre:
-            return super().similarity(recording, gallery, ids=ids)
+            return super()._cosine_parts(recording, gallery, ids)
         aligned = self._aligned(recording)
         candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
         deviation = self._features(aligned) @ self.coef_ + self.offset_
         queries = Embeddings(deviation, aligned.trials, self.space_)
         queries.require_space(candidates)  # before the mean of other vectors is taken off
-        return cosine_similarity(
-            queries, replace(candidates, vectors=candidates.vectors - self.target_mean_)
-        )
+        return queries, replace(candidates, vectors=candidates.vectors - self.target_mean_)

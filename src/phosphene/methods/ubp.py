@@ -37,10 +37,10 @@ The paper's ablation is ``UBP(views=("original",), uncertainty=False)`` (plain c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -101,6 +101,12 @@ class UBP(ContrastiveDecoder):
     weight_decay: float = 1e-4
     batch_size: int = 1024
     epochs: int = 50
+
+    ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "no blur": {"views": ("original",), "uncertainty": False},
+        "static fovea blur": {"views": ("fovea(k=51)",), "uncertainty": False},
+        "uncertainty-aware blur": {},
+    }
 
     def _start(self, data: PairedData) -> None:
         if not self.uncertainty:

@@ -44,8 +44,12 @@ def results_section(about: ReportContext) -> Section:
         parts.append(table_html(rows, _columns(results), numbers=_NUMBERS, caption=caption))
     several = [r for r in about.methods.values() if len(r.subjects) > 1 or len(r.seeds) > 1]
     if several:
-        rows = [_row(part, _who(part)) for result in several for part in result.split()]
-        inner = table_html(rows, _columns(several), numbers=_NUMBERS)
+        inner = ""
+        for kind in dict.fromkeys(_kind(result) for result in several):
+            alike = [result for result in several if _kind(result) == kind]
+            rows = [_row(part, _who(part)) for result in alike for part in result.split()]
+            caption = "" if kind == "inductive" else f"{kind} scores"
+            inner += table_html(rows, _columns(alike), numbers=_NUMBERS, caption=caption)
         parts.append(f"<details><summary>Every subject and seed</summary>{inner}</details>")
     parts.append(
         '<p class="small soft">In brackets: 95&nbsp;% bootstrap intervals, over stimuli within a '
@@ -176,6 +180,15 @@ def _kind(result: Result) -> str:
     return "transductive" if protocol.transductive else "inductive"
 
 
+def _marked(about: ReportContext) -> dict[str, Result]:
+    """Methods under names that say which are not inductive, as figures show them side by side."""
+    kinds = {name: _kind(result).split(" ")[0] for name, result in about.methods.items()}
+    return {
+        name if kinds[name] == "inductive" else f"{name} ({kinds[name]})": result
+        for name, result in about.methods.items()
+    }
+
+
 def _columns(results: list[Result]) -> dict[str, str]:
     known = any(result.ceiling for result in results)
     return {key: label for key, label in _COLUMNS.items() if key != "ceiling" or known}
@@ -216,13 +229,13 @@ def _pair(about: ReportContext) -> Figure:
     metrics = ["top1", "top5"] if size > 5 else ["top1"]
     figure, axes = plots.panels(len(metrics), width=max(4.8, 1.2 + 0.8 * len(about.methods)))
     for metric, ax in zip(metrics, axes, strict=True):
-        plots.accuracy_bars(about.methods, metric, ax=ax)
+        plots.accuracy_bars(_marked(about), metric, ax=ax)
         ax.set_title(METRICS[metric].label, loc="left", fontsize="medium")
     return figure
 
 
 def _curves(about: ReportContext) -> Figure:
     figure, (left, right) = plots.panels(2)
-    plots.n_way(about.methods, ax=left)
-    plots.rank_distribution(about.methods, ax=right)
+    plots.n_way(_marked(about), ax=left)
+    plots.rank_distribution(_marked(about), ax=right)
     return figure

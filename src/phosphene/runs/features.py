@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,16 @@ def _default_views(recipe: Recipe) -> list[str]:
     if views is None:
         return ["original"]
     return [views] if isinstance(views, str) else [str(view) for view in views]
+
+
+def union_views(recipes: Iterable[Recipe]) -> list[str]:
+    """Views that any of some recipes on the same pictures asks for, so that one bank serves all."""
+    views: list[str] = []
+    for recipe in recipes:
+        if isinstance(recipe.features, ImageFeatures):
+            views += recipe.features.views or []
+        views += _default_views(recipe)
+    return list(dict.fromkeys(views))
 
 
 def _scene_bank(

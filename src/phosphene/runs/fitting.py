@@ -19,6 +19,8 @@ from phosphene.runs.run import CHECKPOINTS, Run
 from phosphene.runs.sources import Sources, load_sources
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from phosphene.data.recording import Recording
 
 logger = get_logger(__name__)
@@ -62,6 +64,10 @@ def fit(
         sources = sources or load_sources(recipe, progress=progress)
         check_unchanged(run, sources)
         names = fold_names(len(sources.folds))
+        for fold in sources.folds:  # what cannot be evaluated is not trained
+            make_decoder(recipe).check_subjects(
+                _subjects(fold.test.trials), train=_subjects(fold.train.trials)
+            )
         run.update(
             data=sources.fingerprint,
             folds={n: f.label for n, f in zip(names, sources.folds, strict=True)},
@@ -148,6 +154,10 @@ def fold_names(n: int) -> list[str]:
     """
     width = max(2, len(str(n)))
     return [""] if n == 1 else [f"fold-{i:0{width}d}" for i in range(1, n + 1)]
+
+
+def _subjects(trials: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(trials["subject"].astype(str)))
 
 
 def shuffle_labels(recording: Recording, seed: int) -> Recording:

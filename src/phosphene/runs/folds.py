@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from phosphene.config import (
     LeaveOneOutSplit,
     Recipe,
 )
-from phosphene.errors import listing
+from phosphene.errors import RecipeError, listing
 from phosphene.runs.data import Loaded
 
 if TYPE_CHECKING:
@@ -55,7 +55,26 @@ def make_folds(recipe: Recipe, loaded: Loaded) -> list[Fold]:
         for label, train, test in _parts(recipe, recording):
             parts = [who if several or not label else "", label]
             folds.append(Fold(", ".join(filter(None, parts)), train, test, ceiling))
-    return folds
+    return folds if recipe.evaluation.subjects is None else _of_subjects(recipe, folds)
+
+
+def _of_subjects(recipe: Recipe, folds: Sequence[Fold]) -> list[Fold]:
+    """The folds that test the people of ``evaluation.subjects`` and nobody else."""
+    wanted = set(recipe.evaluation.subjects or ())
+    tested = [set(fold.test.trials["subject"].astype(str)) for fold in folds]
+    known = sorted(set().union(*tested))
+    if missing := sorted(wanted - set(known)):
+        raise RecipeError(
+            f"evaluation.subjects: nobody is called {listing(missing)}",
+            expected="one of " + listing(known, limit=30),
+        )
+    if mixed := [names for names in tested if names & wanted and not names <= wanted]:
+        raise RecipeError(
+            "evaluation.subjects: people who are tested together cannot be told apart",
+            found=f"one fold of {listing(sorted(mixed[0]))}",
+            fix="per_subject: true, or leave evaluation.subjects out",
+        )
+    return [fold for fold, names in zip(folds, tested, strict=True) if names & wanted]
 
 
 def _parts(recipe: Recipe, recording: Recording) -> list[tuple[str, Recording, HeldOut]]:

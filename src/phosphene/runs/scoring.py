@@ -59,6 +59,7 @@ def evaluate(
                 sources.bank,
                 repetitions=recipe.evaluation.repetitions,
                 zero_shot=recipe.evaluation.zero_shot,
+                transductive=recipe.evaluation.transductive,
                 name=recipe.method.name,
             )
             if fold.ceiling:
@@ -103,11 +104,17 @@ def _together(results: Sequence[Result], labels: Sequence[str]) -> Result:
 
 
 def summary_rows(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the table that people read: one row per subject, and their mean."""
+    """Headings and cells of the table that people read: one row per subject, and their mean.
+
+    Scores that are not inductive say so in a column of their own.
+    """
     from phosphene.evaluation.result import show
 
     columns = ["subject", "queries", "gallery", "top-1", "95 % interval", "top-5", "median rank"]
     columns += ["two-way", "chance", "ceiling"]
+    scoring = result.protocol.scoring
+    marked = [] if scoring == "inductive" else [scoring]
+    columns += ["scoring"] * len(marked)
     parts = result.split("subject") if len(result.subjects) > 1 else []
     rows = []
     for name, part in [*zip(result.subjects, parts, strict=False), ("", result)]:
@@ -124,6 +131,7 @@ def summary_rows(result: Result) -> tuple[list[str], list[list[str]]]:
                 show("two_way", facts["two_way"]),
                 show("top1", facts["chance"]),
                 show("top1", facts["ceiling"]),
+                *marked,
             ]
         )
     return columns, rows

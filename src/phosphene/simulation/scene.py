@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -197,4 +197,4 @@ def _features(
 def _target_only(bank: FeatureBank, world: World) -> FeatureBank:
     # The driver layer belongs to the generator; decoding it would be undoing what was just done.
     arrays = {key: value for key, value in bank.arrays.items() if key[1] == world.target_layer}
-    return FeatureBank(bank.stimuli, arrays, bank.provenance, world.target_layer, bank.timings)
+    return replace(bank, arrays=arrays, default_layer=world.target_layer)

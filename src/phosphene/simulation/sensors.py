@@ -13,6 +13,7 @@ import mne
 import numpy as np
 
 from phosphene import _random
+from phosphene.data import sensors as _sensors
 
 EEG_NAMES: tuple[str, ...] = (
     "Fp1", "F3", "F7", "FT9", "FC5", "FC1", "C3", "T7", "TP9", "CP5", "CP1", "Pz", "P3", "P7",
@@ -23,10 +24,7 @@ EEG_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """63 channels of the standard 10-10 set: the common 64-channel cap without its reference Fz."""
 
-OCCIPITO_PARIETAL: tuple[str, ...] = (
-    "P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8", "PO7", "PO3", "POz", "PO4", "PO8", "O1",
-    "Oz", "O2",
-)  # fmt: skip
+OCCIPITO_PARIETAL: tuple[str, ...] = _sensors.OCCIPITO_PARIETAL
 """The 17 channels over visual cortex that most retrieval studies use."""
 
 AREAS: dict[str, tuple[float, float, float]] = {

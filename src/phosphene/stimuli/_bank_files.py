@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from phosphene.stimuli.bank import FeatureBank
 
 FORMAT = 1
+TEXT = "text"
 
 
 def bank_digest(bank: FeatureBank) -> str:
@@ -43,6 +44,8 @@ def bank_digest(bank: FeatureBank) -> str:
         "provenance": {k: v for k, v in bank.provenance.items() if k != "layer_aliases"},
         "default_layer": bank.default_layer,
     }
+    if bank.text is not None:
+        content["text"] = bank.text.hash
     return str(sha256_json(content))
 
 
@@ -54,7 +57,12 @@ def narrowed(bank: FeatureBank, dtype: str) -> FeatureBank:
     }
     stated = {"dtype": dtype} if "dtype" in bank.provenance else {}
     return type(bank)(
-        bank.stimuli, arrays, {**bank.provenance, **stated}, bank.default_layer, bank.timings
+        bank.stimuli,
+        arrays,
+        {**bank.provenance, **stated},
+        bank.default_layer,
+        bank.timings,
+        None if bank.text is None else narrowed(bank.text, dtype),
     )
 
 
@@ -89,6 +97,8 @@ def describe_bank(bank: FeatureBank, folder: Path) -> None:
         "timings": bank.timings,
     }
     write_json(folder / "bank.json", about)
+    if bank.text is not None:
+        write_bank(bank.text, folder / TEXT)
     write_manifest(folder)
 
 

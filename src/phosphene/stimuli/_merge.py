@@ -42,7 +42,7 @@ def merge(a: FeatureBank, b: FeatureBank) -> FeatureBank:
     views = list(dict.fromkeys(view for view, _ in [*a.arrays, *b.arrays]))
     layers = list(dict.fromkeys(layer for _, layer in [*a.arrays, *b.arrays]))
     ordered = {(v, la): arrays[v, la] for v in views for la in layers if (v, la) in arrays}
-    return type(a)(a.stimuli, ordered, _provenance([a, b]), a.default_layer)
+    return type(a)(a.stimuli, ordered, _provenance([a, b]), a.default_layer, text=a.text or b.text)
 
 
 def concatenate(banks: Sequence[FeatureBank]) -> FeatureBank:
@@ -62,7 +62,21 @@ def concatenate(banks: Sequence[FeatureBank]) -> FeatureBank:
         for pair in first.arrays
     }
     table = pd.concat([bank.stimuli for bank in banks])
-    return type(first)(table, arrays, _provenance(banks), first.default_layer)
+    return type(first)(
+        table, arrays, _provenance(banks), first.default_layer, text=_joined_text(banks)
+    )
+
+
+def _joined_text(banks: Sequence[FeatureBank]) -> FeatureBank | None:
+    """The names of all banks' concepts, where every bank has them."""
+    texts = [bank.text for bank in banks if bank.text is not None]
+    if len(texts) < len(banks):
+        return None
+    joined = texts[0]
+    for other in texts[1:]:
+        if new := [name for name in other.ids if name not in set(joined.ids)]:
+            joined = concatenate([joined, other.select(new)])
+    return joined
 
 
 def _require_same_origin(a: FeatureBank, b: FeatureBank) -> None:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 def bank_text(bank: FeatureBank) -> str:
     """One line: how many stimuli, encoder, views, layers, number format, what was left out."""
-    encoder = (bank.provenance.get("encoder") or {}).get("id", "undeclared")
+    encoder = _encoder_id(bank)
     skipped = bank.provenance.get("skipped") or {}
     return (
         f"FeatureBank({len(bank)} stimuli, encoder {encoder!r}, "
         f"views {listing(bank.views)}; layers {listing(bank.layers)}; {_dtypes(bank)}"
+        + (f"; names by {_encoder_id(bank.text)!r}" if bank.text is not None else "")
         + (f"; {len(skipped)} pictures left out" if skipped else "")
         + ")"
     )
@@ -36,6 +37,7 @@ def bank_html(bank: FeatureBank) -> str:
         "weights": str(encoder.get("weights_hash", ""))[:16],
         "views": ", ".join(bank.views),
         "composed of": "; ".join(_composed(bank)),
+        "names": "" if bank.text is None else _encoder_id(bank.text),
         "layers": ", ".join(f"{layer} ({bank.dim(layer)})" for layer in bank.layers),
         "precision": bank.provenance.get("precision", ""),
         "stored as": f"{_dtypes(bank)}, {_megabytes(bank)}",
@@ -46,6 +48,10 @@ def bank_html(bank: FeatureBank) -> str:
         if value
     )
     return f"<table><caption>FeatureBank</caption>{cells}</table>"
+
+
+def _encoder_id(bank: FeatureBank) -> str:
+    return str((bank.provenance.get("encoder") or {}).get("id", "undeclared"))
 
 
 def _composed(bank: FeatureBank) -> list[str]:

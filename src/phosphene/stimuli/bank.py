@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,12 +19,14 @@ from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError, listing
 from phosphene.stimuli._arrays import check_arrays, pick_rows, read_into
 from phosphene.stimuli._bank_files import (
+    TEXT,
     bank_digest,
     describe_bank,
     narrowed,
     read_bank,
     write_bank,
 )
+from phosphene.stimuli._companion import text_of_concepts, text_vectors
 from phosphene.stimuli._lookup import find_layer, find_view, find_views
 from phosphene.stimuli._merge import concatenate, merge
 from phosphene.stimuli._show import bank_html, bank_text
@@ -57,6 +59,8 @@ class FeatureBank:
         Layer that is meant when none is named.
     timings : dict
         What the extraction took, e.g. ``encoder_passes``; not part of the bank's hash.
+    text : FeatureBank or None
+        Vectors of the concepts' names, see :meth:`with_text`.
 
     Examples
     --------
@@ -70,6 +74,7 @@ class FeatureBank:
     provenance: dict[str, Any]
     default_layer: str
     timings: dict[str, float] = field(default_factory=dict)
+    text: FeatureBank | None = None
 
     def __post_init__(self) -> None:
         if not self.arrays:
@@ -228,10 +233,7 @@ class FeatureBank:
 
     @classmethod
     def from_foreign(cls, path: str | os.PathLike[str], **options: Any) -> FeatureBank:
-        """A bank of vectors in another program's file (``.pt``, ``.npy``, ``.npz``).
-
-        The options are those of :func:`phosphene.stimuli.foreign.import_features`.
-        """
+        """A bank of another program's file; see `phosphene.stimuli.foreign.import_features`."""
         from phosphene.stimuli.foreign import import_features
 
         return import_features(path, **options)
@@ -356,8 +358,7 @@ class FeatureBank:
     def space(self, layer: str | None = None) -> str:
         """Digest of the space that vectors of a layer live in; views share it.
 
-        A joint space that encoders declare, such as CLIP's for images and texts, is one space. See
-        :func:`phosphene.stimuli.spaces.require_same_space`.
+        A joint space that encoders declare is one; see `phosphene.stimuli.spaces`.
         """
         name = self._layer(layer)
         return space_digest(self.provenance, name, self.dim(name))
@@ -371,7 +372,24 @@ class FeatureBank:
         """The bank of some of the stimuli, in the order given."""
         rows = self.resolve(ids)
         arrays = {key: np.asarray(array[rows]) for key, array in self.arrays.items()}
-        return FeatureBank(self.stimuli.iloc[rows], arrays, self.provenance, self.default_layer)
+        return replace(self, stimuli=self.stimuli.iloc[rows], arrays=arrays, timings={})
+
+    def with_text(self, text: Any = "use", prompt: str | Sequence[str] = "photo") -> FeatureBank:
+        """The bank with vectors of its concepts' names beside those of the pictures.
+
+        ``text`` is a text encoder, or a bank of names (:meth:`from_text`) whose ids are the
+        concepts; ``prompt`` is as there, ``photo`` for "A photo of a {concept}."
+
+        Raises
+        ------
+        DataError
+            If a stimulus has no concept, or a concept is not in the bank of names.
+        """
+        return replace(self, text=text_of_concepts(self, text, prompt))
+
+    def text_vectors(self, ids: Iterable[str] | None = None) -> NDArray[np.float32]:
+        """Vectors of the names of the stimuli's concepts, shape (n, d); see :meth:`with_text`."""
+        return text_vectors(self, ids)
 
     def merge(self, other: FeatureBank) -> FeatureBank:
         """One bank with the views and layers of both, over the same stimuli in any order.
@@ -445,12 +463,8 @@ class FeatureBank:
     ) -> Path:
         """Write the bank: an npy file per view and layer, a table, JSON, and a manifest.
 
-        Parameters
-        ----------
-        folder : path
-            New, empty, or an older bank, which is replaced when all is written.
-        dtype : {"float32", "float16"}, optional
-            Number format on disk; as it is in memory when not given.
+        The folder is new, empty, or an older bank, which is replaced when all is written; the
+        number format on disk is that in memory unless ``dtype`` names one.
         """
         return write_bank(self if dtype is None else narrowed(self, dtype), folder)
 
@@ -464,8 +478,9 @@ class FeatureBank:
             If a file is missing, truncated or changed, or the format is unknown.
         """
         parts, digest = read_bank(folder, mmap=mmap)
-        bank = cls(**parts)
-        # Not fields: dataclasses.replace would carry them over to a bank of another content.
+        names = Path(folder) / TEXT
+        bank = cls(**parts, text=cls.load(names, mmap=mmap) if names.is_dir() else None)
+        # No fields: dataclasses.replace would carry them over to another bank.
         bank.__dict__.update(hash=digest, _folder=Path(folder))
         return bank
 

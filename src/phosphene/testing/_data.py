@@ -16,7 +16,7 @@ from phosphene import _random
 from phosphene._manifest import sha256_array
 from phosphene.data.recording import Recording
 from phosphene.stimuli.bank import FeatureBank
-from phosphene.stimuli.views import expand_views
+from phosphene.stimuli.views import MeanOf, expand_views
 
 Floats = npt.NDArray[np.float32]
 
@@ -24,6 +24,7 @@ TRAIN_CONCEPTS = 40
 TEST_CONCEPTS = 20
 EXEMPLARS = 3
 DIM = 24
+LAYERS = ("vector", "vector-2", "vector-3")
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,10 @@ def tiny_vectors(seed: int = 0, dim: int = DIM) -> Floats:
 
 
 def tiny_bank(seed: int = 0, dim: int = DIM) -> FeatureBank:
-    """A bank of the tiny stimuli with the views that the library's methods use.
+    """A bank of the tiny stimuli with the views, layers and names that the methods use.
 
-    Blurred views differ from the original by a little noise of their own.
+    Views differ from the original by a little noise of their own, and so do two further layers;
+    vectors of names are those of the concepts, without the part that exemplars have of their own.
 
     Examples
     --------
@@ -77,18 +79,39 @@ def tiny_bank(seed: int = 0, dim: int = DIM) -> FeatureBank:
     """
     stimuli = tiny_stimuli()
     original = tiny_vectors(seed, dim)
-    views: dict[str, Floats] = {}
-    for view in expand_views(["original", "fovea", "gaussian"]):
-        noise = _random.generator(seed, "tiny", view.name).standard_normal(original.shape)
-        weight = 0.0 if view.name == "original" else 0.2
-        views[view.name] = (original + weight * noise).astype(np.float32)
-    return FeatureBank.from_arrays(
+    arrays: dict[tuple[str, str], Floats] = {}
+    views = expand_views(["original", "fovea", "gaussian", "augmentations", "bvsa"])
+    for layer in LAYERS:
+        own = original if layer == LAYERS[0] else _noisy(original, 0.5, seed, layer)
+        for view in views:
+            blurred = own if view.name == "original" else _noisy(own, 0.2, seed, view.name)
+            arrays[view.name, layer] = blurred
+        mean = MeanOf()
+        arrays[mean.name, layer] = mean.combine([arrays[part.name, layer] for part in mean.of])
+    concepts = stimuli["concept"].tolist()
+    bank = FeatureBank.from_arrays(
         stimuli["stimulus"].tolist(),
-        views,
-        concepts=stimuli["concept"].tolist(),
+        arrays,
+        concepts=concepts,
         hashes=[sha256_array(row) for row in original],
         provenance={"encoder": {"id": f"tiny-{seed}"}},
+        layer=LAYERS[0],
     )
+    code, names = pd.factorize(stimuli["concept"])
+    centres = np.stack([original[code == c].mean(axis=0) for c in range(len(names))])
+    text = FeatureBank.from_arrays(
+        names.tolist(),
+        {"text": centres},
+        concepts=names.tolist(),
+        provenance={"kind": "text", "encoder": {"id": f"tiny-{seed}"}},
+        layer=LAYERS[0],
+    )
+    return bank.with_text(text)
+
+
+def _noisy(vectors: Floats, weight: float, seed: int, name: str) -> Floats:
+    noise = _random.generator(seed, "tiny", name).standard_normal(vectors.shape)
+    return (vectors + weight * noise).astype(np.float32)
 
 
 def tiny_recording(
