@@ -293,6 +293,8 @@ def test_paths_that_hold_nothing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", signals=np.zeros((2, 2)))
     with pytest.raises(DataError, match=r"(?s)has no option 'stimulis'.*did you mean 'stimulus'"):
         find_sources(tmp_path / "a.npz", options={"stimulis": "image"})
+    with pytest.raises(DataError, match=r"(?s)a\.npz is read by 'npz'.*'strict'.*leave it out"):
+        find_sources(tmp_path / "a.npz", options={"strict": False})
 
 
 def test_real_recording_of_haxby(shared_data: Path) -> None:

@@ -95,6 +95,7 @@ def test_missing_channels_are_named() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
+        ([], {}, "no channels are wanted"),
         (["Oz", "Oz"], {}, "channel occurs more than once"),
         (["Oz"], {"rename": {"Q1": "Oz"}}, "channels to rename that are not there: 'Q1'"),
         (["Oz"], {"rename": {"O1": "Oz"}}, "channel name after renaming occurs more than once"),

@@ -113,6 +113,10 @@ def test_power_of_a_burst_is_found_in_its_window_only() -> None:
         ({"tmin": 0.0, "tmax": 0.004}, "too short for the band"),
         ({"stride": 0.1}, "stride needs a width"),
         ({"width": 3.0}, "cannot cut such windows"),
+        ({"width": 0.2, "stride": 0.0}, "cannot cut such windows"),
+        ({"fmin": 0, "fmax": 400, "tmin": 0.0, "tmax": 0.006}, "too short for this smoothing"),
+        ({"bandwidth": 0.1}, r"(?s)too short for this smoothing.*from 0\.666667 to 1000 Hz"),
+        ({"method": "welch", "n_fft": 0}, "n_fft is no length"),
         ({"tmin": 2.0, "tmax": 3.0}, "no sample lies between"),
     ],
 )
@@ -129,6 +133,10 @@ def test_silence_has_no_logarithm_and_is_named() -> None:
     with pytest.raises(DataError, match="no logarithm") as error:
         HighGamma(method="welch").transform(quiet)
     assert "RB 2" in str(error.value)
+    x = x.copy()
+    x[1, 4, 3] = np.nan
+    with pytest.raises(DataError, match="not finite in some trial: RB 2\n"):
+        HighGamma().transform(recording.with_signals(x, check=False))
     assert HighGamma(method="welch", log=False).transform(quiet).signals[1, 4] == 0
 
 

@@ -272,12 +272,26 @@ def test_files_are_read_and_left_alone(tmp_path: Path) -> None:
         ({"events": pd.DataFrame({"onset": [1.0]})}, "does not say what was shown"),
         ({"events": pd.DataFrame({"event": [1]})}, "lacks the column 'onset'"),
         ({"events": pd.DataFrame({"event": [1], "onset": ["x"]})}, "without an onset"),
-        ({"drop": [1, 2, 3, 99999]}, "no trial is left"),
+        ({"events": pd.DataFrame({"event": [1, 2], "onset": [1.0, np.inf]})}, "onset.*\n.*rows 1$"),
+        ({"events": pd.DataFrame({"event": [1, 2], "sample": [700, "x"]})}, "sample\n.*rows 1$"),
+        ({"events": pd.DataFrame({"event": [1, 2], "sample": [700.5, 900]})}, "sample\n.*rows 0$"),
+        ({"drop": [1, 2, 3, 99999]}, r"(?s)no trial is left.*8 events, all of them in drop"),
+        ({"drop": [1, 2, 3, 99999], "stimuli": STIMULI}, "(?s)no trial is left.*all of them"),
+        ({"tmin": 0.0}, r"(?s)baseline does not lie.*pass baseline=None"),
+        ({"baseline": (-0.0035, -0.0025)}, "no sample lies in the baseline"),
+        ({"baseline": 0.1}, "baseline is no span"),
+        ({"crop": (0, 0.1, 0.2)}, "crop is no span"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_epochs(make_raw(), **settings)
+
+
+def test_a_recording_shorter_than_the_notch_filter() -> None:
+    """MNE only warns, and filters all the same."""
+    with pytest.raises(DataError, match=r"(?s)too short for the notch filter.*5\.0 s"):
+        make_epochs(make_raw(seconds=5.0), stimuli=STIMULI, other="ignore", notch=50)
 
 
 def test_without_a_stim_channel_the_channels_are_listed() -> None:

@@ -90,9 +90,13 @@ def test_groups_splits_and_settings() -> None:
     split = recording.with_trials(recording.trials.assign(split=["train"] * 6 + ["test"] * 6))
     with pytest.raises(LeakError):
         AverageRepetitions().transform(split)
-    for wrong in (0, [], [0, 0], [-1]):
-        with pytest.raises(DataError):
-            AverageRepetitions(wrong).transform(recording)
+    for wrong in (0, [], [0, 0], [-1], 2.5, True, "2", ["0"], [0.5]):
+        with pytest.raises(DataError, match=r"(too few|no numbers of) repetitions"):
+            AverageRepetitions(wrong).transform(recording)  # type: ignore[arg-type]
+    few = AverageRepetitions(np.array([0, 1])).transform(recording)  # type: ignore[arg-type]
+    assert few.signals.tolist() == AverageRepetitions([0, 1]).transform(recording).signals.tolist()
+    with pytest.raises(DataError, match="no trials to average"):
+        AverageRepetitions().transform(recording.select(np.array([], dtype=int)))
     with pytest.raises(DataError, match="no such choice"):
         AverageRepetitions(choose="last").transform(recording)  # type: ignore[arg-type]
     step = AverageRepetitions(2, by=["stimulus"])

@@ -34,10 +34,6 @@ def test_equals_scikit_learn_fitted_on_training_trials(
 ) -> None:
     # Several pieces, so that their moments have to be put together.
     monkeypatch.setattr("phosphene.data.preprocess._trialwise.PIECE", 8 * 21 * 4)
-    monkeypatch.setattr(
-        "phosphene.data.preprocess.standardise.pieces",
-        lambda n, shape: [slice(i, min(i + 4, n)) for i in range(0, n, 4)],
-    )
     recording = make()
     train, test = recording.select(split="train"), recording.select(split="test")
     step = Standardise(per=per, by=by).fit(train)
@@ -60,10 +56,7 @@ def test_equals_scikit_learn_fitted_on_training_trials(
 
 
 def test_a_large_mean_costs_no_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "phosphene.data.preprocess.standardise.pieces",
-        lambda n, shape: [slice(i, i + 8) for i in range(0, n, 8)],
-    )
+    monkeypatch.setattr("phosphene.data.preprocess._trialwise.PIECE", 8 * 21 * 8)
     step = Standardise(by=()).fit(make(offset=3000.0).select(split="train"))
     x = make(offset=3000.0).select(split="train").signals.astype(np.float64)
     np.testing.assert_allclose(step.deviations_[()][:, 0], x.std(axis=(0, 2)), rtol=1e-9)
@@ -100,6 +93,19 @@ def test_it_refuses_test_trials_unknown_groups_and_other_channels() -> None:
     with pytest.raises(DataError, match="per 'voxel'"):
         Standardise(per="voxel").fit(train)  # type: ignore[arg-type]
     assert clone(fitted).get_params() == {"per": "channel", "by": ["session"]}
+
+
+def test_a_fit_that_fails_leaves_the_last_one() -> None:
+    train = make().select(split="train")
+    step = Standardise().fit(train)
+    expected = step.transform(train).signals
+    flat = train.signals.copy()
+    flat[:, 1] = 1.0
+    with pytest.raises(DataError, match="constant"):
+        step.fit(train.with_signals(flat, check=False))
+    np.testing.assert_array_equal(step.transform(train).signals, expected)
+    with pytest.raises(DataError, match=r"Standardise\.fit was given no trials"):
+        step.fit(train.select(np.array([], dtype=int)))
 
 
 def test_constant_channels_of_a_group_are_named() -> None:

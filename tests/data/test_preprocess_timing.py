@@ -112,6 +112,7 @@ def test_windows_share_the_signals_and_lie_where_they_say() -> None:
         (Smooth(4), "is odd"),
         (Smooth(55), "samples cannot be 55"),
         (SlidingWindows(0.5, 0.1), "cannot cut such windows"),
+        (SlidingWindows(np.nan, 0.1), "cannot cut such windows"),
         (SlidingWindows(0.05, 0.001), "cannot cut such windows"),
     ],
 )

@@ -222,7 +222,7 @@ def test_bad_values_and_settings_are_named() -> None:
     session = recording.trials["session"][2]
     with pytest.raises(DataError, match=f"session {session} is not finite") as error:
         MVNN().fit(recording.with_signals(broken, check=False))
-    assert "ch3" in str(error.value)
+    assert "in 1 trials, channels ch3\n" in str(error.value)
     for scaled in (True, False):
         flat = recording.signals.copy()
         flat[:, 2] = 1.5e-5
@@ -238,6 +238,23 @@ def test_bad_values_and_settings_are_named() -> None:
         MVNN().fit(voxels)
     with pytest.raises(DataError, match="too few samples"):
         MVNN().fit(recording.crop(0, 0))
+
+
+def test_one_channel_one_trial_and_float16() -> None:
+    one = MVNN().fit_transform(make().pick([2]))
+    for session in ("1", "2"):
+        x = one.select(session=session)
+        weights = 1 / x.trials.groupby("stimulus")["stimulus"].transform("count").to_numpy()
+        assert np.average(x.signals[:, 0].var(axis=1), weights=weights) == pytest.approx(
+            1, rel=1e-5
+        )
+    single = make((1,), channels=4)
+    assert np.isfinite(MVNN().fit_transform(single).signals).all()
+    half = (1e5 * make().signals).astype(np.float16)
+    in_half = make().with_signals(half)
+    assert in_half.signals.dtype == np.float16
+    expected = MVNN().fit_transform(make().with_signals(half.astype(np.float32))).signals
+    np.testing.assert_array_equal(MVNN().fit_transform(in_half).signals, expected)
 
 
 def test_recordings_in_files_stay_there(tmp_path: Path) -> None:
@@ -324,6 +341,7 @@ def test_threads_and_blocks_change_no_bit(
 ) -> None:
     recording = make((30, 30))
     monkeypatch.setattr("phosphene.data.preprocess.whitening.BLOCK", 4000)
+    monkeypatch.setattr("phosphene.data.preprocess._trialwise.PIECE", 8 * 120 * 7)
     for estimate in ("epoch", "time"):
         torch.set_num_threads(2)
         several = MVNN(estimate=estimate).fit(recording)  # type: ignore[arg-type]

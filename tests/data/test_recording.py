@@ -434,3 +434,16 @@ def test_looks() -> None:
     assert recording.nbytes == recording.signals.nbytes
     with pytest.raises(TypeError):
         iter(recording)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["Test", "tset", "testing", "training ", "Validation"])
+def test_a_misspelt_split_cannot_slip_past_the_guards(name: str) -> None:
+    table = {"stimulus": ["a_1", "b_1"], "split": ["train", name]}
+    with pytest.raises(DataError, match=r"write '(test|train|validation)'"):
+        Recording.from_arrays(np.random.default_rng(0).standard_normal((2, 3)), table)
+
+
+def test_other_splits_have_any_name() -> None:
+    table = {"stimulus": ["a_1", "b_1"], "split": ["", "imagery"]}
+    signals = np.random.default_rng(0).standard_normal((2, 3))
+    assert Recording.from_arrays(signals, table).trials["split"].tolist() == ["", "imagery"]

@@ -17,9 +17,11 @@ from phosphene import _registry
 from phosphene.data.datasets import get_dataset
 from phosphene.data.preprocess.epochs import make_epochs
 from phosphene.data.readers._things_images import canonical, find_images
-from phosphene.data.readers._things_parts import CHANNELS, OCCIPITO_PARIETAL
+from phosphene.data.readers._things_parts import CHANNELS
 from phosphene.data.readers._things_pickles import open_pickled
 from phosphene.data.readers.things_eeg2 import read_raw_things_eeg2, read_things_eeg2
+from phosphene.data.sensors import OCCIPITO_PARIETAL
+from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError
 from phosphene.testing import check_reader
 from phosphene.testing.layouts import write_things_eeg2
@@ -104,6 +106,23 @@ def test_both_spellings_give_the_same(tmp_path: Path, layout: str) -> None:
     assert list((tmp_path / "b").rglob("train_images"))
     assert same_recording(read(tmp_path / "a"), read(tmp_path / "b"))
     assert canonical("x/train_images/00001_a/a_1.jpg") == "training_images/00001_a/a_1.jpg"
+
+
+@pytest.mark.parametrize("spelling", ["training", "train"])
+def test_the_image_set_holds_the_images_of_the_trials(tmp_path: Path, spelling: Any) -> None:
+    write(tmp_path / "a", "nice", metadata=False, spelling=spelling)
+    wanted = read(tmp_path / "a").stimuli
+    images = StimulusSet.from_folder(tmp_path / "a" / "image_set")
+    assert {name.split("/")[0] for name in images.ids} == {f"{spelling}_images", "test_images"}
+    found = images.select(wanted)
+    assert [name.split("/")[1:] for name in found.ids] == [name.split("/")[1:] for name in wanted]
+    assert [name.split("/")[0] for name in found.ids] == [
+        name.split("/")[0].replace("training", spelling) for name in wanted
+    ]
+    # One level up or down, the same files are found.
+    assert StimulusSet.from_folder(tmp_path / "a").select(wanted).concepts.tolist() == [
+        name.split("/")[1] for name in wanted
+    ]
 
 
 def test_images_are_named_by_their_folders_when_there_is_no_table(tmp_path: Path) -> None:

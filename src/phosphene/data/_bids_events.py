@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from phosphene._logging import get_logger
 from phosphene._registry import did_you_mean
 from phosphene._validation import require_columns
 from phosphene.errors import DataError, listing
+
+logger = get_logger(__name__)
 
 # Known from the names of the files, or counted over all of them.
 _OURS = ("subject", "session", "run", "repetition", "stimulus", "concept")
@@ -27,15 +32,7 @@ def image_events(path: Path, stim_column: str, concept_column: str | None) -> pd
     DataError
         If the file is missing or no table, a column is missing, or an onset is no number.
     """
-    try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(
-            f"there are no events {path}", expected="a table with onset and stimulus of every trial"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table", found=error) from error
-    table = table.map(lambda cell: "" if cell.strip().lower() == "n/a" else cell.strip())
+    table = read_table(path)
     require_columns(table, ["onset"], str(path))
     if stim_column not in table:
         there = [name for name in LIKELY if name in table]
@@ -69,6 +66,37 @@ def image_events(path: Path, stim_column: str, concept_column: str | None) -> pd
         text = bool((numbers.isna() & (table[name] != "")).any())
         out[name] = table[name] if text else numbers.astype("float64")
     return out
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of BIDS as text; ``n/a`` is empty.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, no table or cut off within a line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+        rows = list(csv.reader(io.StringIO(text), delimiter="\t"))
+    except FileNotFoundError:
+        raise DataError(
+            f"there are no events {path}",
+            fix="add the table, with onset and stimulus of every trial, or leave the run out",
+        ) from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table", found=error) from error
+    width = len(table.columns)
+    if short := [line for line, row in enumerate(rows, 1) if row and len(row) < width]:
+        raise DataError(
+            f"{path} was cut off, or is no table",
+            found=f"lines with fewer than {width} columns: {listing(short)}",
+            fix="copy or download it again",
+        )
+    if not text.endswith("\n"):
+        logger.warning("%s does not end with a line break: was it cut off?", path)
+    return table.map(lambda cell: "" if cell.strip().lower() == "n/a" else cell.strip())
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

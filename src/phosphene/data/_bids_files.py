@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phosphene._logging import get_logger
 from phosphene._registry import did_you_mean
-from phosphene.data._bids_events import read_json_file
+from phosphene.data._bids_events import read_json_file, read_table
 from phosphene.errors import DataError, PhospheneError, listing
 
 if TYPE_CHECKING:
@@ -137,12 +137,15 @@ def open_run(run: BidsRun) -> mne.io.BaseRaw:
     """Open a recording, not read yet, without the annotations that repeat its events."""
     import mne_bids
 
+    listed = _listed_channels(run)
     with readable(run), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         raw = mne_bids.read_raw_bids(run.entities, verbose="ERROR")
     for warning in said:
         logger.info("%s: %s", run.label, warning.message)
     _refuse_truncated(run, raw)
+    if listed is not None:
+        _refuse_unlisted(run, raw, *listed)
     # Annotations repeat the events, and MNE takes every one that begins with "bad" for a bad
     # segment: pictures of a badger would be lost.
     marks = raw.annotations
@@ -158,7 +161,7 @@ def _refuse_truncated(run: BidsRun, raw: mne.io.BaseRaw) -> None:
     seconds = len(raw.times) / raw.info["sfreq"]
     # Some state whole seconds.
     if isinstance(duration, (int, float)) and seconds < duration - max(1.0, 0.01 * duration):
-        raise _truncated(run, f"{seconds:g} s", f"RecordingDuration {duration:g} s")
+        raise _truncated(run, f"{seconds:g} s", f"{duration:g} s as stated")
     if run.path.suffix == ".vhdr":
         size = Path(raw.filenames[0]).stat().st_size
         width = len(raw.ch_names) * SAMPLE_BYTES.get(str(raw.orig_format), 1)
@@ -166,11 +169,36 @@ def _refuse_truncated(run: BidsRun, raw: mne.io.BaseRaw) -> None:
             raise _truncated(run, f"{size} bytes", f"a multiple of {width}: whole samples")
 
 
-def _truncated(run: BidsRun, found: str, expected: str) -> DataError:
+def _listed_channels(run: BidsRun) -> tuple[Path, set[str]] | None:
+    """Where there is a ``channels.tsv``, which it is and the names in it."""
+    place = run.entities.find_matching_sidecar(
+        suffix="channels", extension=".tsv", on_error="ignore"
+    )
+    if place is None:
+        return None
+    return Path(place), set(read_table(Path(place)).get("name", ()))
+
+
+def _refuse_unlisted(run: BidsRun, raw: mne.io.BaseRaw, path: Path, listed: set[str]) -> None:
+    """Notice channels that ``channels.tsv`` does not list: types and marks of theirs are unknown.
+
+    mne-bids takes intracranial ones for EEG then, and they would be lost.
+    """
+    kinds = zip(raw.ch_names, raw.get_channel_types(), strict=True)
+    # MNE makes stim channels of its own for some formats.
+    if unlisted := [name for name, kind in kinds if kind != "stim" and name not in listed]:
+        raise DataError(
+            f"{path} does not list all channels of {run.label}",
+            found=f"{len(listed)} channels; missing {listing(unlisted, 20)}",
+            expected=f"{len(raw.ch_names)}",
+            fix="it was cut off, or belongs to another recording: copy it again or complete it",
+        )
+
+
+def _truncated(run: BidsRun, found: str, stated: str) -> DataError:
     return DataError(
         f"{run.path} was cut off",
-        found=found,
-        expected=expected,
+        found=f"{found}, not {stated}",
         fix="copy or download it again",
     )
 
@@ -190,6 +218,5 @@ def readable(run: BidsRun) -> Iterator[None]:
         raise DataError(
             f"{run.path} cannot be read",
             found=f"{type(error).__name__}: {error}",
-            expected="a complete recording with its sidecar files",
-            fix="copy or download it again, or validate the folder with the BIDS validator",
+            fix="copy it and its sidecar files again, or try the BIDS validator on the folder",
         ) from error

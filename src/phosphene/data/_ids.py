@@ -86,7 +86,8 @@ def resolve_ids(
 
     An id matches exactly, or else through its path: ``images/dog/dog_01.jpg`` and
     ``dog/dog_01.jpg`` are the same picture when one path ends in the other and no second id fits as
-    well. The order of either list is never trusted.
+    well; ``train_images`` and ``training_images``, two spellings of one folder of THINGS-EEG2, are
+    the same. The order of either list is never trusted.
 
     Parameters
     ----------
@@ -124,19 +125,24 @@ def resolve_ids(
     return np.array([found[name] for name in names], dtype=np.int64)
 
 
+def _place_of(name: str) -> tuple[str, ...]:
+    """Folders and file of an id, a folder that has two spellings under one of them."""
+    return tuple("training_images" if p == "train_images" else p for p in parts_of(name))
+
+
 def _by_path(
     names: list[str], known: list[str], taken: dict[str, int], what: str
 ) -> dict[str, int]:
     by_file: dict[str, list[tuple[tuple[str, ...], int]]] = {}
     for position, name in enumerate(known):
-        if parts := parts_of(name):
+        if parts := _place_of(name):
             by_file.setdefault(parts[-1], []).append((parts, position))
     found: dict[str, int] = {}
     users: dict[int, list[str]] = {position: [name] for name, position in taken.items()}
     missing: list[str] = []
     ambiguous: list[str] = []
     for name in names:
-        wanted = parts_of(name)
+        wanted = _place_of(name)
         fits: list[tuple[int, int]] = []
         for parts, position in by_file.get(wanted[-1], []) if wanted else []:
             length = min(len(parts), len(wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from phosphene.errors import DataError, listing
 ID_COLUMNS = ("stimulus", "concept", "subject", "session", "run", "split")
 KEY_COLUMNS = ("subject", "session", "run", "stimulus", "repetition")
 COLUMNS = ("stimulus", "concept", "subject", "session", "run", "repetition", "split")
+SPLITS = ("train", "test", "validation")
 DEFAULTS = {"subject": "01", "session": "1", "run": "1", "split": ""}
 
 
@@ -35,7 +37,8 @@ def complete_trials(trials: pd.DataFrame | Mapping[str, Any], n_trials: int) -> 
     Raises
     ------
     DataError
-        If the number of rows is another, a stimulus is missing, or two trials have the same key.
+        If the number of rows is another, a stimulus is missing, two trials have the same key, or a
+        split is nearly called "test" or "train".
     """
     try:
         table = pd.DataFrame(trials).reset_index(drop=True)
@@ -55,6 +58,7 @@ def complete_trials(trials: pd.DataFrame | Mapping[str, Any], n_trials: int) -> 
     for column in ("stimulus", "subject", "session", "run", "split"):
         table[column] = as_ids(table[column]) if column in table else DEFAULTS[column]
         table[column] = table[column].astype("str")
+    _refuse_misspelt_splits(table["split"])
     if "concept" in table:
         table["concept"] = as_ids(table["concept"]).astype("str")
     else:
@@ -86,6 +90,19 @@ def refuse_double_keys(trials: pd.DataFrame) -> None:
             expected="one trial per key",
             fix="number the repetitions, or drop the column 'repetition' to have them counted",
         )
+
+
+def _refuse_misspelt_splits(column: pd.Series[Any]) -> None:
+    """Refuse "Test", "tset" or "training": a guard that looks for "test" would not see them."""
+    for found in column.unique():
+        near = difflib.get_close_matches(found.strip().lower(), SPLITS, n=1, cutoff=0.7)
+        if near and found != near[0]:
+            raise DataError(
+                "a split of the trial table is not spelt as it is looked for",
+                found=repr(found),
+                expected=" or ".join(map(repr, SPLITS)),
+                fix=f"write {near[0]!r}",
+            )
 
 
 def _whole_numbers(column: pd.Series[Any], name: str) -> pd.Series[Any]:

@@ -114,10 +114,11 @@ def _with_options(source: Source, options: Mapping[str, Any]) -> Source:
     for name in options:
         if name not in known:
             raise DataError(
-                f"the reader of {source.label} has no option {name!r}",
-                found=f"reader {source.reader!r}",
+                f"{source.label} is read by {source.reader!r}, which has no option {name!r}",
                 expected=listing(known, 30),
-                fix=_registry.did_you_mean(name, known),
+                fix="leave it out: there are no published counts to compare these files with"
+                if name == "strict"
+                else _registry.did_you_mean(name, known),
             )
     return Source(source.reader, source.label, {**source.arguments, **options})
 

@@ -181,9 +181,9 @@ def _read(source: Source) -> tuple[Recording | None, list[Finding]]:
     try:
         return read_source(source, check=False), []
     except PhospheneError as error:
-        evidence = "; ".join(
-            str(part) for part in (error.found, error.expected) if part is not None
-        )
+        evidence = "" if error.found is None else str(error.found)
+        if error.expected is not None:
+            evidence = "; ".join(filter(None, [evidence, f"expected: {error.expected}"]))
         found = Finding("error", error.what, evidence, error.fix or "")
     if source.reader in ("epochs", "npz"):
         try:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene.data.readers._things_parts import CHANNELS, OCCIPITO_PARIETAL
+from phosphene.data.readers._things_parts import CHANNELS
+from phosphene.data.sensors import OCCIPITO_PARIETAL
 
 TRAIN_NAMES = ("aardvark", "abacus", "accordion", "bat1", "bat2", "boat", "cake", "drum")
 TEST_NAMES = ("aircraft_carrier", "antelope", "backscratcher", "mouse1", "t-shirt", "yo-yo")

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 
 from phosphene._validation import refuse_test_trials
 from phosphene.data.recording import Recording
-from phosphene.errors import NotFittedError
+from phosphene.errors import DataError, NotFittedError
 
 
 class Transform(BaseEstimator):  # type: ignore[misc]
@@ -32,8 +32,14 @@ class Transform(BaseEstimator):  # type: ignore[misc]
         ------
         LeakError
             If a trial's ``split`` is "test".
+        DataError
+            If there are no trials.
         """
         refuse_test_trials(recording.trials, f"{type(self).__name__}.fit")
+        if not recording.n_trials:
+            raise DataError(
+                f"{type(self).__name__}.fit was given no trials", fix="look at what was selected"
+            )
         self._fit(recording)
         self.fitted_on_ = recording.fingerprint
         return self

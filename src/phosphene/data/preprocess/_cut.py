@@ -96,7 +96,11 @@ class Cutter:
             mode = settings.baseline_mode
             data = epochs.get_data(copy=False)
             low, high = settings.baseline
-            with np.errstate(invalid="ignore", divide="ignore"):  # the recording names NaN
+            # The recording names NaN.
+            with (
+                np.errstate(invalid="ignore", divide="ignore"),
+                mne_errors(f"no sample lies in the baseline {low} to {high} s", "take a wider one"),
+            ):
                 rescale(data, epochs.times, (low, high), mode=mode, copy=False, verbose="error")
         if settings.bads == "interpolate" and epochs.info["bads"]:
             with mne_errors(

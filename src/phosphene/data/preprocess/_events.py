@@ -124,10 +124,11 @@ def _from_table(raw: mne.io.BaseRaw, events: pd.DataFrame) -> pd.DataFrame:
     if "sample" not in table:
         require_columns(table, ["onset"], "the table of events")
         onset = pd.to_numeric(table["onset"], errors="coerce")
-        if onset.isna().any():
-            rows = np.flatnonzero(onset.isna().to_numpy()).tolist()
-            raise DataError("events without an onset in seconds", found=f"rows {listing(rows)}")
-        table["sample"] = raw.first_samp + np.round(onset * raw.info["sfreq"]).astype(np.int64)
+        _require_numbers(onset, "an onset in seconds")
+        table["sample"] = raw.first_samp + np.round(onset * raw.info["sfreq"])
+    else:
+        table["sample"] = pd.to_numeric(table["sample"], errors="coerce")
+        _require_numbers(table["sample"], "the number of a sample", whole=True)
     what = next((name for name in EVENT_COLUMNS if name in table), None)
     if what is None:
         raise DataError(
@@ -138,6 +139,16 @@ def _from_table(raw: mne.io.BaseRaw, events: pd.DataFrame) -> pd.DataFrame:
     table["event"] = as_ids(table[what]).astype("str")
     table["sample"] = table["sample"].astype(np.int64)
     return table.drop(columns="onset", errors="ignore")
+
+
+def _require_numbers(values: pd.Series[Any], what: str, *, whole: bool = False) -> None:
+    numbers = values.to_numpy(dtype=np.float64)
+    right = np.isfinite(numbers)
+    if whole:
+        right &= np.round(numbers) == numbers
+    if not right.all():
+        rows = np.flatnonzero(~right).tolist()
+        raise DataError(f"events without {what}", found=f"rows {listing(rows)}")
 
 
 def _contents(raw: mne.io.BaseRaw) -> str:

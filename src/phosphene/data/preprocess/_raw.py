@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,7 +159,15 @@ def filter_raw(
     with mne_errors(f"{source(raw)} cannot be read to its end", "copy it again from its source"):
         work.pick(names, verbose="error").load_data(verbose="error")
     if lines:
-        work.notch_filter(lines, picks="all", verbose="error")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            work.notch_filter(lines, picks="all", verbose="warning")
+        if short := [w for w in said if "longer than the signal" in str(w.message)]:
+            raise DataError(
+                "the recording is too short for the notch filter",
+                found=f"{work.n_times / sfreq:.1f} s; {short[0].message}",
+                fix="cut it out of a longer recording, or leave the notch out",
+            )
     if highpass is not None or lowpass is not None:
         work.filter(highpass, lowpass, picks="all", verbose="error")
     return work

@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 
 from phosphene.errors import DataError
 
-# Bytes of float64 that stay in the cache of a core through several passes.
-CACHED = 2**20
-
 Shrinkage = Literal["ledoit_wolf", "oas"] | float
 
 
@@ -91,31 +88,25 @@ def _by_channels(
 ) -> NDArray[np.float64]:
     """By the Gram matrices of the channels, which are then added up."""
     b, c, n = samples.shape
-    grams = buffers.get("grams", b, c, c)
-    target, norm, trace, fourth = np.ones((b, c)), np.empty(b), np.empty(b), np.empty(b)
-    step = max(1, CACHED // (8 * c * n))
-    # Passes over all values are torch's, which is twice as fast as numpy where these fit a cache.
-    for start in range(0, b, step):
-        part = slice(start, min(start + step, b))
-        block = samples[part]
-        x, gram = buffers.get("x", *block.shape), grams[part]
-        x.numpy()[...] = block
-        means = x.mean(2, keepdim=True)
-        x.sub_(means)
-        torch.bmm(x, x.transpose(1, 2), out=gram)
-        variance = np.diagonal(gram.numpy(), axis1=1, axis2=2) / n
-        if scaled:
-            target[part] = _scales(variance, means.numpy()[..., 0], n)
-        inverse = 1.0 / target[part]
-        trace[part] = np.einsum("bc,bc->b", variance, inverse)
-        squares = torch.mul(gram, gram, out=buffers.get("squares", *gram.shape))
-        norm[part] = np.einsum("bc,bc->b", _weighted(inverse, squares), inverse)
-        if shrinkage == "ledoit_wolf":
-            power = _weighted(inverse, x.mul_(x))
-            fourth[part] = np.einsum("bt,bt->b", power, power)
-    s = _intensity(shrinkage, norm / n**2, trace, fourth, c, n)
+    # One call of torch for all epochs: what a call costs would otherwise be most of the time.
+    x, gram = buffers.get("x", b, c, n), buffers.get("gram", b, c, c)
+    x.numpy()[...] = samples
+    means = x.mean(2, keepdim=True)
+    x.sub_(means)
+    torch.bmm(x, x.transpose(1, 2), out=gram)
+    variance = np.diagonal(gram.numpy(), axis1=1, axis2=2) / n
+    target = _scales(variance, means.numpy()[..., 0], n) if scaled else np.ones((b, c))
+    inverse = 1.0 / target
+    squares = torch.mul(gram, gram, out=buffers.get("squares", b, c, c))
+    norm = np.einsum("bc,bc->b", _weighted(inverse, squares), inverse) / n**2
+    trace = np.einsum("bc,bc->b", variance, inverse)
+    fourth = np.empty(b)
+    if shrinkage == "ledoit_wolf":
+        power = _weighted(inverse, x.mul_(x))
+        fourth = np.einsum("bt,bt->b", power, power)
+    s = _intensity(shrinkage, norm, trace, fourth, c, n)
     kept = torch.from_numpy(weights * (1.0 - s) / n)
-    total: NDArray[np.float64] = (kept[None] @ grams.view(b, c * c)).view(c, c).numpy()
+    total: NDArray[np.float64] = (kept[None] @ gram.view(b, c * c)).view(c, c).numpy()
     total[np.diag_indices(c)] += (weights * s * trace / c) @ target
     return total
 

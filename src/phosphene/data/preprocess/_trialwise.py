@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from phosphene.data import _store
 from phosphene.data.preprocess._base import Transform
+from phosphene.data.preprocess._threads import ordered_map
 from phosphene.data.recording import Recording
 from phosphene.data.sensors import Sensors
 from phosphene.errors import DataError
 
-# Of float64, so that a piece and two copies of it stay far below what a recording needs.
-PIECE = 16 * 2**20
+# Of float64, so that a piece and two copies of it, in each thread, stay far below what a recording
+# needs.
+PIECE = 8 * 2**20
 
 # From a piece (n, ...) and the positions of its trials in the recording to a piece (n, ...).
 OfRows = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
@@ -41,10 +43,13 @@ class MappedStore(_store.StoreView):
     cut out of a file when they are needed.
     """
 
-    def __init__(self, recording: Recording, function: OfRows, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, recording: Recording, function: OfRows, shape: tuple[int, ...], *, threads: bool
+    ) -> None:
         self.base = recording.store
         self.positions = recording.rows
         self.function = function
+        self.threads = threads
         self.dtype = np.dtype(np.float32)
         self.shape = (recording.n_trials, *shape)
         self.ndim = len(self.shape)
@@ -52,15 +57,20 @@ class MappedStore(_store.StoreView):
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         wanted = np.arange(self.shape[0])[rows]
         out = np.empty((len(wanted), *self.shape[1:]), dtype=np.float32)
-        for part in pieces(len(wanted), self.base.shape[1:]):
+
+        def one(part: slice) -> None:
             block = _store.gather(self.base, self.positions[wanted[part]])
             out[part] = self.function(block, wanted[part])
+
+        parts = pieces(len(wanted), self.base.shape[1:])
+        for _ in ordered_map(one, parts) if self.threads and len(parts) > 1 else map(one, parts):
+            pass
         return out
 
 
-def pieces(n: int, shape: tuple[int, ...], size: int = PIECE) -> list[slice]:
-    """Slices of rows of about ``size`` bytes of float64 each."""
-    step = max(1, size // (8 * max(1, int(np.prod(shape)))))
+def pieces(n: int, shape: tuple[int, ...], size: int | None = None) -> list[slice]:
+    """Slices of rows of about ``size`` bytes of float64 each, `PIECE` where none is given."""
+    step = max(1, (PIECE if size is None else size) // (8 * max(1, int(np.prod(shape)))))
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
@@ -72,6 +82,7 @@ def apply_rows(
     shape: tuple[int, ...] | None = None,
     sensors: Sensors | None = None,
     times: NDArray[np.float64] | None = None,
+    threads: bool = False,
 ) -> Recording:
     """Apply a function to the trials, piece by piece.
 
@@ -91,8 +102,11 @@ def apply_rows(
         Shape of one trial afterwards, where it changes.
     sensors, times : optional
         New ones where they change.
+    threads : bool
+        Whether several threads may call the function at once, one piece each; for products of
+        matrices, which leave Python to the others.
     """
-    store: Any = MappedStore(recording, function, shape or recording.shape[1:])
+    store: Any = MappedStore(recording, function, shape or recording.shape[1:], threads=threads)
     if recording.in_memory:
         store = store[:]
     return recording.with_signals(store, sensors=sensors, times=times, op=op, check=False)

@@ -16,18 +16,13 @@ from phosphene.data import _store
 from phosphene.data.preprocess._spline import spline_weights
 from phosphene.data.preprocess._trialwise import apply_rows
 from phosphene.data.recording import Recording
-from phosphene.data.sensors import Sensors
+from phosphene.data.sensors import OCCIPITO_PARIETAL, Sensors
 from phosphene.errors import DataError, listing
 
 logger = get_logger(__name__)
 
 #: Named sets of channels. The 17 are those of UBP, BVSA, NeuroBridge and SAMGA.
-CHANNEL_SETS: dict[str, tuple[str, ...]] = {
-    "occipito-parietal-17": (
-        *("P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8"),
-        *("PO7", "PO3", "POz", "PO4", "PO8", "O1", "Oz", "O2"),
-    ),
-}
+CHANNEL_SETS: dict[str, tuple[str, ...]] = {"occipito-parietal-17": OCCIPITO_PARIETAL}
 # Older and newer names of the same places in the 10-20 and 10-10 systems, and mastoids.
 ALIASES = (("T3", "T7"), ("T4", "T8"), ("T5", "P7"), ("T6", "P8"), ("A1", "M1"), ("A2", "M2"))
 
@@ -162,6 +157,8 @@ def match_channels(
         )
     target = names.sensors if isinstance(names, Recording) else names
     wanted = list(target.names) if isinstance(target, Sensors) else channel_set(target)
+    if not wanted:
+        raise DataError("no channels are wanted", expected="one name or more")
     require_unique(wanted, "channel")
     sensors = recording.sensors
     if isinstance(target, Sensors) and target.modality != sensors.modality:

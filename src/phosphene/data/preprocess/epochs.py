@@ -223,7 +223,11 @@ class Epoch(BaseEstimator):  # type: ignore[misc]
         for what, span in (("baseline", self.baseline), ("crop", self.crop)):
             if span is None:
                 continue
-            low, high = span[0], span[1]
+            if not isinstance(span, (tuple, list)) or len(span) != 2:
+                raise DataError(
+                    f"the {what} is no span of time", found=repr(span), expected="(from, to) in s"
+                )
+            low, high = span
             low = self.tmin if low is None else low
             high = self.tmax if high is None else high
             if not self.tmin <= low < high <= self.tmax:
@@ -231,6 +235,9 @@ class Epoch(BaseEstimator):  # type: ignore[misc]
                     f"the {what} does not lie in the epoch",
                     found=f"{low:g} to {high:g} s",
                     expected=f"within {self.tmin:g} to {self.tmax:g} s",
+                    fix="begin the epoch before the event, or pass baseline=None"
+                    if what == "baseline"
+                    else None,
                 )
 
     def _trials(
@@ -242,6 +249,12 @@ class Epoch(BaseEstimator):  # type: ignore[misc]
         catch = table["event"].isin(as_ids(list(self.drop)).tolist())
         counts["dropped"] = table.loc[catch, "event"].value_counts().to_dict()
         table = table[~catch].reset_index(drop=True)
+        if not len(table):
+            raise DataError(
+                "no trial is left",
+                found=f"{len(catch)} events, all of them in drop",
+                fix="look at which channel or column of events is read",
+            )
         if stimuli is not None:
             by_name = dict(zip(as_ids(list(stimuli)), stimuli.values(), strict=True))
             known = table["event"].isin(list(by_name))

@@ -94,7 +94,9 @@ class HighGamma(PerTrial):
                 return self._power(block, sfreq, names)
 
             return apply_rows(cut, power, op, shape=(len(names),))
-        windows = bounds(cut, self.width, self.stride or self.width, "HighGamma")
+        windows = bounds(
+            cut, self.width, self.stride if self.stride is not None else self.width, "HighGamma"
+        )
         self._check_resolution(sfreq, windows[0][1])
 
         def powers(block: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[Any]:
@@ -118,6 +120,10 @@ class HighGamma(PerTrial):
                 expected=f"{2 * self.fmax:g} Hz or more for {self.fmin:g} to {self.fmax:g} Hz",
                 fix="start from signals with a higher rate, or lower fmax",
             )
+        if isinstance(self.n_fft, bool) or not isinstance(self.n_fft, int) or self.n_fft < 3:
+            raise DataError(
+                "n_fft is no length of a segment", found=self.n_fft, expected="3 or more"
+            )
         if self.stride is not None and self.width is None:
             raise DataError("stride needs a width", found=f"stride={self.stride}, width=None")
 
@@ -132,6 +138,16 @@ class HighGamma(PerTrial):
                 expected=f"a frequency from {self.fmin:g} to {self.fmax:g} Hz",
                 fix="take a longer window",
             )
+        if self.method == "multitaper":
+            # MNE's own bounds: at least one taper, and fewer of them than samples.
+            half = 4.0 if self.bandwidth is None else self.bandwidth * n / (2 * sfreq)
+            if not 0.5 <= half < n / 2:
+                raise DataError(
+                    "the window is too short for this smoothing over frequencies",
+                    found=f"{n} samples at {sfreq:g} Hz, bandwidth {2 * half * sfreq / n:g} Hz",
+                    expected=f"a bandwidth from {sfreq / n:g} to {sfreq:g} Hz",
+                    fix="take a longer window or another bandwidth",
+                )
 
     def _power(
         self, block: NDArray[Any], sfreq: float, names: tuple[str, ...]
@@ -155,10 +171,11 @@ class HighGamma(PerTrial):
         if not self.log:
             return power
         if not (power > 0).all():
-            silent = np.flatnonzero((power <= 0).any(axis=0)).tolist()
+            silent = np.flatnonzero(~(power > 0).all(axis=0)).tolist()
             raise DataError(
                 "there is no logarithm of no power",
-                found=f"electrodes constant in some trial: {listing(names[i] for i in silent)}",
+                found="electrodes constant or not finite in some trial: "
+                f"{listing(names[i] for i in silent)}",
                 fix="drop these electrodes or trials, or use log=False",
             )
         return np.log(power)

@@ -69,30 +69,24 @@ class AverageRepetitions(PerTrial):
                 expected='"first" or "random"',
             )
         trials = recording.trials
+        if not len(trials):
+            raise DataError("there are no trials to average", fix="look at what was selected")
         rows, groups = _average.plan(trials, by, None)
         starts = np.flatnonzero(np.r_[True, np.diff(groups) > 0])
         counts = np.diff(np.r_[starts, len(groups)])
         number = np.arange(len(rows)) - np.repeat(starts, counts)
-        wanted = self.repetitions
+        wanted = _checked(self.repetitions)
         if wanted is None:
             kept = np.ones(len(rows), dtype=bool)
             short = np.zeros(len(counts), dtype=bool)
-        elif isinstance(wanted, (int, np.integer)):
-            if wanted < 1:
-                raise DataError("too few repetitions", found=wanted, expected="1 or more")
+        elif isinstance(wanted, int):
             if self.choose == "random":
                 keys = trials[by].astype(str).agg("\x1f".join, axis=1).to_numpy()[rows[starts]]
                 draws = [self._shuffled(k, n) for k, n in zip(keys, counts, strict=True)]
                 number = np.concatenate(draws)
             kept, short = number < wanted, counts < wanted
         else:
-            if not len(wanted) or min(wanted) < 0 or len(set(wanted)) < len(wanted):
-                raise DataError(
-                    "these are no numbers of repetitions",
-                    found=list(wanted),
-                    expected="different numbers from 0",
-                )
-            kept, short = np.isin(number, list(wanted)), counts <= max(wanted)
+            kept, short = np.isin(number, wanted), counts <= max(wanted)
         left = np.add.reduceat(kept, starts, dtype=np.int64)
         if (empty := np.flatnonzero(left == 0)).size:
             names = trials["stimulus"].iloc[rows[starts[empty]]]
@@ -110,3 +104,26 @@ class AverageRepetitions(PerTrial):
 
     def _shuffled(self, key: str, n: int) -> NDArray[np.int64]:
         return generator(self.random_state, "repetitions", key).permutation(n)
+
+
+def _checked(repetitions: Any) -> int | list[int] | None:
+    """How many, or which, as plain numbers."""
+    if repetitions is None:
+        return None
+    if _is_whole(repetitions):
+        if repetitions < 1:
+            raise DataError("too few repetitions", found=repetitions, expected="1 or more")
+        return int(repetitions)
+    which = list(repetitions) if isinstance(repetitions, (Sequence, np.ndarray)) else []
+    right = all(_is_whole(i) and i >= 0 for i in which) and len(set(which)) == len(which)
+    if not which or not right:
+        raise DataError(
+            "these are no numbers of repetitions",
+            found=repr(repetitions),
+            expected="how many (1 or more), or a list of different whole numbers from 0",
+        )
+    return [int(i) for i in which]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

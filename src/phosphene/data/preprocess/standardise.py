@@ -64,8 +64,8 @@ class Standardise(Transform):
                 expected='"channel" or "channel_time"',
             )
         by = _groups.columns(self.by)
-        self.means_: dict[_groups.Key, NDArray[np.float64]] = {}
-        self.deviations_: dict[_groups.Key, NDArray[np.float64]] = {}
+        means: dict[_groups.Key, NDArray[np.float64]] = {}
+        deviations: dict[_groups.Key, NDArray[np.float64]] = {}
         for key, rows in _groups.group_rows(recording.trials, by).items():
             mean, deviation = _moments(recording, rows, over_times=self.per == "channel")
             bad = ~(deviation > FLAT * np.abs(mean)) | ~np.isfinite(deviation)
@@ -78,7 +78,8 @@ class Standardise(Transform):
                     found=f"{len(rows)} training trials",
                     fix="drop or interpolate them, or choose fewer columns in by",
                 )
-            self.means_[key], self.deviations_[key] = mean, deviation
+            means[key], deviations[key] = mean, deviation
+        self.means_, self.deviations_ = means, deviations
         self.channels_ = recording.sensors.names
         self.shape_ = recording.shape[1:]
 

@@ -15,13 +15,7 @@ from phosphene._validation import require_columns
 from phosphene.data import _store
 from phosphene.data.preprocess import _groups
 from phosphene.data.preprocess._base import Transform
-from phosphene.data.preprocess._shrinkage import (
-    CACHED,
-    Buffers,
-    Shrinkage,
-    check_shrinkage,
-    shrunk_sum,
-)
+from phosphene.data.preprocess._shrinkage import Buffers, Shrinkage, check_shrinkage, shrunk_sum
 from phosphene.data.preprocess._threads import ordered_map
 from phosphene.data.preprocess._trialwise import apply_rows, pieces, require_times
 from phosphene.data.recording import Recording
@@ -30,7 +24,7 @@ from phosphene.errors import DataError, listing
 logger = get_logger(__name__)
 
 # What a thread takes at once, in bytes of float64.
-BLOCK = 8 * 2**20
+BLOCK = 16 * 2**20
 READ = 32 * 2**20
 # Smallest eigenvalue of the correlations that counts as one; float32 rounding leaves about 1e-14.
 SINGULAR = 1e-10
@@ -120,6 +114,8 @@ class MVNN(Transform):
                 else _instants(recording, rows, conditions, name)
             )
             covariances[key] = self._sum(blocks, len(recording.sensors))
+            if not np.isfinite(covariances[key]).all():
+                _refuse_not_finite(recording, rows, name)
             whiteners[key] = _inverse_root(covariances[key], recording.sensors.names, name)
         self.covariances_, self.whiteners_ = covariances, whiteners
         self.channels_ = recording.sensors.names
@@ -159,21 +155,12 @@ class MVNN(Transform):
         buffers = Buffers()
 
         def whiten(block: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[Any]:
-            out = np.empty(block.shape, dtype=np.float32)
-            which = torch.from_numpy(codes[positions])
+            # float64, because directions of little noise are differences of large numbers
+            x, y = buffers.get("x", *block.shape), buffers.get("y", *block.shape)
+            x.numpy()[...] = block
+            return torch.bmm(matrices[codes[positions]], x, out=y).numpy()
 
-            def one(part: slice) -> None:
-                # float64, because directions of little noise are differences of large numbers
-                shape = block[part].shape
-                x, y = buffers.get("x", *shape), buffers.get("y", *shape)
-                x.numpy()[...] = block[part]
-                out[part] = torch.bmm(matrices[which[part]], x, out=y).numpy()
-
-            for _ in ordered_map(one, pieces(len(block), block.shape[1:], CACHED)):
-                pass
-            return out
-
-        return apply_rows(recording, whiten, op)
+        return apply_rows(recording, whiten, op, threads=True)
 
 
 def _epochs(
@@ -237,17 +224,28 @@ def _window(store: Any, rows: NDArray[np.int64], window: slice) -> NDArray[Any]:
     return out
 
 
+def _refuse_not_finite(recording: Recording, rows: NDArray[np.int64], where: str) -> None:
+    """Name the channels and count the trials: in the covariance, one of them spoils all."""
+    channels = np.zeros(len(recording.sensors), dtype=bool)
+    n_trials = 0
+    for part in pieces(len(rows), recording.shape[1:]):
+        block = _store.gather(recording.store, recording.rows[rows[part]])
+        bad = ~np.isfinite(block).all(axis=2)
+        channels |= bad.any(axis=0)
+        n_trials += int(bad.any(axis=1).sum())
+    names = [recording.sensors.names[i] for i in np.flatnonzero(channels).tolist()]
+    raise DataError(
+        f"the noise covariance of {where} is not finite",
+        found=f"NaN or infinite values in {n_trials} trials, channels {listing(names)}",
+        fix="drop or interpolate these trials or channels",
+    )
+
+
 def _inverse_root(
     covariance: NDArray[np.float64], names: Sequence[str], where: str
 ) -> NDArray[np.float64]:
     """Symmetric inverse square root, or an error that names the channels that prevent it."""
     variance = np.diag(covariance)
-    if (bad := np.flatnonzero(~np.isfinite(covariance).all(axis=0))).size:
-        raise DataError(
-            f"the noise covariance of {where} is not finite",
-            found=f"channels {listing(names[i] for i in bad.tolist())}",
-            fix="drop or interpolate the trials or channels with NaN or infinite values",
-        )
     if (flat := np.flatnonzero(variance <= FLAT * variance.max())).size:
         raise DataError(
             f"channels of {where} do not vary: {listing(names[i] for i in flat.tolist())}",

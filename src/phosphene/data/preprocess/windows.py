@@ -94,6 +94,8 @@ def bounds(recording: Recording, width: float, stride: float, who: str) -> Bound
         If there is no time axis, or a trial is shorter than a window.
     """
     sfreq = require_times(recording, who)
+    if not np.isfinite([width, stride]).all():
+        raise DataError(f"{who} cannot cut such windows", found=f"width {width}, stride {stride} s")
     n, hop = round(width * sfreq), round(stride * sfreq)
     n_times = recording.shape[2]
     if not (1 <= n <= n_times and hop >= 1):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from phosphene._logging import get_logger
 from phosphene.data._ids import concept_of, concept_text
 from phosphene.data.datasets import DatasetInfo
-from phosphene.data.readers._things_parts import OCCIPITO_PARIETAL, Part
+from phosphene.data.preprocess.channels import CHANNEL_SETS
+from phosphene.data.readers._things_parts import Part
 from phosphene.data.readers._things_raw import (
     LARGEST_VOLTS,
     RATE,
@@ -29,7 +30,6 @@ from phosphene.errors import DataError, listing
 logger = get_logger(__name__)
 
 UNIT = "microvolts or standard deviations"
-CHANNEL_SETS = {"occipito-parietal-17": OCCIPITO_PARIETAL}
 COUNTS = {"preprocessed": ("channels_preprocessed", "samples_preprocessed")}
 
 

@@ -24,10 +24,6 @@ CHANNELS = (
     "CP6", "TP8", "TP10", "P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8", "PO7", "PO3", "POz",
     "PO4", "PO8", "O1", "Oz", "O2",
 )
-OCCIPITO_PARIETAL = (
-    "P7", "P5", "P3", "P1", "Pz", "P2", "P4", "P6", "P8", "PO7", "PO3", "POz", "PO4", "PO8", "O1",
-    "Oz", "O2",
-)
 # fmt: on
 INFO = "info.json"
 MAX_JSON = 2**22

@@ -24,6 +24,7 @@ from phosphene.data._bids_files import (
     readable,
 )
 from phosphene.data.preprocess.epochs import Epoch
+from phosphene.data.readers._source import naming
 from phosphene.data.recording import Recording
 from phosphene.data.sensors import CHANNEL_TYPES, Modality
 from phosphene.errors import DataError, listing
@@ -120,7 +121,8 @@ def read_bids(
     if not any(len(table) for table in tables):
         raise DataError(
             f"no event of task {task!r} in {root} names a stimulus",
-            found=f"{len(found)} runs; column {stim_column!r} is n/a everywhere",
+            found=f"{len(found)} runs, {found[0].label} first; column {stim_column!r} is n/a or "
+            "there are no events",
             fix="name another column with stim_column",
         )
     kinds = {"highpass": highpass, "lowpass": lowpass, "notch": notch, "reject": reject}
@@ -170,7 +172,7 @@ def _cut(
         if not _inside(raw, table, cut).any():
             logger.warning("%s: all trials reach beyond the recording", run.label)
             continue
-        with readable(run):
+        with readable(run), naming(run.path):
             part = cut.transform(raw, events=table, name=run.label)
         if "event" not in table:
             part = part.with_trials(part.trials.drop(columns="event"))
