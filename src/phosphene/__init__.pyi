@@ -9,8 +9,12 @@ from .evaluation.result import Result as Result
 from .evaluation.similarity import Embeddings as Embeddings
 from .evaluation.similarity import Similarity as Similarity
 from .methods.atms import ATMS as ATMS
+from .methods.neurobridge import NeuroBridge as NeuroBridge
 from .methods.nice import NICE as NICE
 from .methods.ridge import Ridge as Ridge
+from .methods.samga import SAMGA as SAMGA
+from .methods.shallow_alignment import ShallowAlignment as ShallowAlignment
+from .methods.ssr import SSR as SSR
 from .methods.ubp import UBP as UBP
 from .stimuli.bank import FeatureBank as FeatureBank
 from .training.paired import PairedData as PairedData

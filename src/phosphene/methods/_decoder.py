@@ -142,7 +142,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         recording = as_recording(train)
         guards.check_fit(recording, bank)
         recording = canonical(recording, bank)
-        self.views_, self.gallery_view_ = resolve_views(self.views, bank.views)
+        self.views_, self.gallery_view_ = self._choose_views(bank)
         self.layer_ = self.layer if self.layer is not None else bank.default_layer
         self.space_ = bank.space(self.layer_)
         averaged = self.average_repetitions and repeats(recording)
@@ -160,6 +160,10 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         )
         self.training_ = _protocol.training_facts(self, raw, recording, bank, started)
         return self
+
+    def _choose_views(self, bank: FeatureBank) -> tuple[list[str], str]:
+        """Names of the views as the bank writes them, and the one of inference (the middle one)."""
+        return resolve_views(self.views, bank.views)
 
     def _remember(self, recording: Recording, bank: FeatureBank) -> None:
         stimuli = list(dict.fromkeys(recording.trials["stimulus"].astype(str)))
