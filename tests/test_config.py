@@ -148,6 +148,27 @@ def test_overrides_are_yaml_and_reach_new_and_old_keys(tmp_path: Path) -> None:
     assert recipe.name == "with=sign"
 
 
+@pytest.mark.parametrize("text", ["1e-4", "1.0e-4", "1E-4", ".1e-3", "+1e-4", "100e-6"])
+def test_numbers_with_exponents_are_numbers(tmp_path: Path, text: str) -> None:
+    recipe = load_recipe(write(tmp_path, values()), [f"method.params.alphas=[{text}]"])
+    assert recipe.method.params == {"alphas": [pytest.approx(1e-4)]}
+    path = tmp_path / "file.yaml"
+    path.write_text(f"{yaml.safe_dump(values(method={'name': 'ridge'}))}per_subject: true\n")
+    path.write_text(
+        path.read_text().replace("name: ridge", f"name: ridge\n  params: {{x: {text}}}")
+    )
+    with pytest.raises(RecipeError, match=r"method\.params\.x"):
+        load_recipe(path)
+    path.write_text(path.read_text().replace("{x:", "{alphas:"))
+    assert load_recipe(path).method.params == {"alphas": pytest.approx(1e-4)}
+
+
+@pytest.mark.parametrize("text", ["e5", "1e", "'1e-4'", "1e-4x", "a1e5"])
+def test_what_only_resembles_a_number_stays_text(tmp_path: Path, text: str) -> None:
+    recipe = load_recipe(write(tmp_path, values()), [f"name={text}"])
+    assert recipe.name == text.strip("'")
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

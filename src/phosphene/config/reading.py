@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from pydantic import (
 )
 
 from phosphene import _registry
-from phosphene.config.schema import MethodChoice, Recipe
+from phosphene.config.schema import MethodChoice, ReaderData, Recipe
 from phosphene.errors import RecipeError, listing
 
 
@@ -68,6 +69,8 @@ def parse_recipe(
             fix="; ".join(list(dict.fromkeys(hints))[:8]) or None,
         ) from None
     _check_method(recipe.method, origin)
+    if isinstance(recipe.data, ReaderData):
+        _check_reader(recipe.data, origin)
     return recipe
 
 
@@ -86,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}", found=error) from None
     try:
-        values = yaml.load(text, Loader=_unique_loader())
+        values = yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:
         raise RecipeError(
             f"{path} is not valid YAML",
@@ -102,8 +105,12 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _unique_loader() -> Any:
-    """Return a SafeLoader that refuses a key given twice (YAML would keep the last silently)."""
+def _loader() -> Any:
+    """Return a SafeLoader that refuses a key given twice, and reads ``1e-4`` as a number.
+
+    YAML would keep the last of two keys silently; PyYAML wants ``1.0e-4`` for a number, as YAML 1.1
+    did, and takes all other spellings for text.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -115,6 +122,8 @@ def _unique_loader() -> Any:
                 )
             return super().construct_mapping(node, deep=deep)
 
+    number = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
     return Loader
 
 
@@ -129,7 +138,7 @@ def _override(values: dict[str, Any], override: str) -> None:
             expected="a.b=value, e.g. method.params.epochs=3",
         )
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_loader())
     except yaml.YAMLError as error:
         raise RecipeError(
             f"the value in the override {override!r} is not valid YAML",
@@ -222,4 +231,21 @@ def _check_method(method: MethodChoice, origin: str) -> None:
             f"(method.params.{unknown[0]})",
             expected="one of " + ", ".join(known),
             fix=_registry.did_you_mean(unknown[0], known),
+        )
+
+
+def _check_reader(data: ReaderData, origin: str) -> None:
+    """Compare ``data.params`` with those arguments of the reader that have no key of their own."""
+    read = _registry.get("reader", data.reader)
+    parameters = list(inspect.signature(read).parameters.values())
+    taken = {parameters[0].name, "subject", "subjects", "name"}
+    known = [p.name for p in parameters if p.name not in taken]
+    if unknown := [name for name in data.params if name not in known]:
+        raise RecipeError(
+            f"{origin}: the reader {data.reader!r} has no parameter "
+            f"{listing(map(repr, unknown))} (data.params.{unknown[0]})",
+            expected="one of " + ", ".join(known),
+            fix="use data.root and data.subject"
+            if unknown[0] in taken
+            else _registry.did_you_mean(unknown[0], known),
         )

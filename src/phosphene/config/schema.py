@@ -166,20 +166,67 @@ class NiftiData(Signals):
     preprocess: NiftiPreprocess = NiftiPreprocess()
 
 
+class ReaderData(Signals):
+    """People of a data set, found below a folder by a registered reader.
+
+    Parameters
+    ----------
+    reader : str
+        Registered name, such as ``things_eeg2``.
+    root : path
+        Folder of the data set (of a reader of single files: the file).
+    subject : int, str or list of them
+        Who: 8, "08" or "sub-08" as the reader understands it, several, or ``all``.
+    params : dict
+        Further arguments of the reader, e.g. ``{dtype: float16}``. Paths among them that exist
+        below ``root`` are taken from there.
+    """
+
+    kind: Literal["reader"]
+    reader: str
+    root: RecipePath
+    subject: int | str | Annotated[list[int | str], Field(min_length=1)] = "all"
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    def people(self) -> list[int | str] | None:
+        """Who is asked for, each once; None for all."""
+        if self.subject == "all":
+            return None
+        return list(dict.fromkeys(self.subject if isinstance(self.subject, list)
+                                  else [self.subject]))  # fmt: skip
+
+
+class NameVectors(_Section):
+    """Vectors of the concepts' names beside those of the pictures.
+
+    Parameters
+    ----------
+    encoder : str
+        Registered text encoder, e.g. ``use`` or ``clip-text:openai/clip-vit-base-patch32``.
+    prompt : str or list of str
+        Template with ``{concept}``, or the name of known ones, such as ``photo``.
+    """
+
+    encoder: str
+    prompt: str | list[str] = "photo"
+
+
 class ImageFeatures(_Section):
     """Vectors of an image encoder, for the pictures of a folder or of the simulated world.
 
     Parameters
     ----------
     folder : path, optional
-        Pictures: a folder, or a CSV file with columns ``stimulus`` and ``path``; a simulated world
-        has its own.
+        Pictures: a folder, or a CSV file with columns ``stimulus`` and ``path``. Without it a
+        simulated world has its own, and data of kind ``reader`` are searched below ``data.root``.
     encoder : str
         Registered image encoder, or ``kind:SOURCE`` such as ``clip:openai/clip-vit-base-patch32``.
     views : list of str, optional
         Views of the pictures; those that the method asks for by default.
     layers : list of str, optional
         Layers of the encoder; its default layer by default.
+    text : NameVectors, optional
+        Vectors of the concepts' names, for methods that use them.
     """
 
     kind: Literal["images"]
@@ -187,13 +234,23 @@ class ImageFeatures(_Section):
     encoder: str = "efficientnet-lite0"
     views: list[str] | None = Field(default=None, min_length=1)
     layers: list[str] | None = Field(default=None, min_length=1)
+    text: NameVectors | None = None
 
 
 class BankFeatures(_Section):
-    """Vectors that are ready: the folder of a saved ``FeatureBank``."""
+    """Vectors that are ready.
+
+    Parameters
+    ----------
+    path : path
+        Folder of a saved ``FeatureBank``.
+    text : NameVectors, optional
+        Vectors of the concepts' names; those saved with the bank by default.
+    """
 
     kind: Literal["bank"]
     path: RecipePath
+    text: NameVectors | None = None
 
 
 class TextFeatures(_Section):
@@ -229,6 +286,26 @@ class LeaveOneOutSplit(_Section):
 
     kind: Literal["leave_one_run_out"]
     column: str = "run"
+
+
+class LeaveOneSubjectOutSplit(_Section):
+    """One fold per person: trained on the others, tested on concepts that nobody was trained on.
+
+    The field's inter-subject protocol. Training has the other people's training trials, the test
+    has the left-out person's test trials.
+
+    Parameters
+    ----------
+    test : int, float or list of str, optional
+        Test concepts: how many to draw, their share, or their names; by default the trials that
+        the column ``split`` marks as test.
+    seed : int, optional
+        Seed of the draw; the recipe's own by default.
+    """
+
+    kind: Literal["leave_one_subject_out"]
+    test: PositiveInt | float | list[str] | None = None
+    seed: int | None = None
 
 
 class ConceptPairsSplit(_Section):
@@ -282,12 +359,14 @@ class Evaluation(_Section):
             raise ValueError("; ".join(str(error).split("\n"))) from None
 
 
-Data = Annotated[SimulatedData | RecordingData | NiftiData, Field(discriminator="kind")]
+Data = Annotated[
+    SimulatedData | RecordingData | NiftiData | ReaderData, Field(discriminator="kind")
+]
 Features = Annotated[
     ImageFeatures | BankFeatures | TextFeatures | OneHotFeatures, Field(discriminator="kind")
 ]
 SplitChoice = Annotated[
-    ColumnSplit | ConceptSplit | LeaveOneOutSplit | ConceptPairsSplit,
+    ColumnSplit | ConceptSplit | LeaveOneOutSplit | LeaveOneSubjectOutSplit | ConceptPairsSplit,
     Field(discriminator="kind"),
 ]
 

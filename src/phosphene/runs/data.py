@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from phosphene.config import (
     LeaveOneOutSplit,
+    LeaveOneSubjectOutSplit,
     NiftiData,
+    ReaderData,
     Recipe,
     RecordingData,
     Signals,
@@ -65,6 +67,8 @@ def load_recordings(recipe: Recipe, scene: Scene | None, progress: bool) -> Load
         return _simulated(recipe, data, scene, progress)
     if isinstance(data, RecordingData):
         return _recorded(recipe, data)
+    if isinstance(data, ReaderData):
+        return _read(recipe, data)
     assert isinstance(data, NiftiData)
     return _nifti(recipe, data)
 
@@ -108,7 +112,7 @@ def _simulated(recipe: Recipe, data: SimulatedData, scene: Scene | None, progres
         "simulated": True,
         "world": world.name,
     }
-    return Loaded(tuple(recordings), facts, study.scene, ceilings)
+    return Loaded(tuple(_by_subject(recipe, recordings)), facts, study.scene, ceilings)
 
 
 def _recorded(recipe: Recipe, data: RecordingData) -> Loaded:
@@ -116,6 +120,13 @@ def _recorded(recipe: Recipe, data: RecordingData) -> Loaded:
     parts = [read_recording(p, stimulus=data.stimulus, concept=data.concept) for p in paths]
     parts = [select_signals(part, data) for part in parts]
     return Loaded(tuple(_by_subject(recipe, parts)), {"dataset": recipe.name, "simulated": False})
+
+
+def _read(recipe: Recipe, data: ReaderData) -> Loaded:
+    from phosphene.runs.readers import read_people
+
+    parts = [select_signals(part, data) for part in read_people(data, channel_names(data))]
+    return Loaded(tuple(_by_subject(recipe, parts)), {"dataset": data.reader, "simulated": False})
 
 
 def _nifti(recipe: Recipe, data: NiftiData) -> Loaded:
@@ -146,13 +157,19 @@ def _by_subject(recipe: Recipe, parts: Sequence[Recording]) -> list[Recording]:
     """One recording per subject if each has a decoder of its own, else one for all."""
     from phosphene.data.recording import Recording
 
+    together = not recipe.per_subject or across_subjects(recipe)
+    people = [name for part in parts for name in part.subjects]
+    if not together and len(people) == len(set(people)) == len(parts):
+        return list(parts)  # one each already: no copy of all signals
     whole = parts[0] if len(parts) == 1 else Recording.concat(list(parts))
-    people = list(dict.fromkeys(whole.trials["subject"]))
-    if not recipe.per_subject or len(people) == 1 or across_subjects(recipe):
+    if together or len(whole.subjects) == 1:
         return [whole]
-    return [whole.select(subject=name) for name in people]
+    return [whole.select(subject=name) for name in whole.subjects]
 
 
 def across_subjects(recipe: Recipe) -> bool:
     """Whether folds hold out whole subjects, so that they are trained together."""
-    return isinstance(recipe.split, LeaveOneOutSplit) and recipe.split.column == "subject"
+    split = recipe.split
+    if isinstance(split, LeaveOneSubjectOutSplit):
+        return True
+    return isinstance(split, LeaveOneOutSplit) and split.column == "subject"

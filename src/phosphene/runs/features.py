@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phosphene import _registry
-from phosphene.config import BankFeatures, ImageFeatures, OneHotFeatures, Recipe, TextFeatures
+from phosphene.config import (
+    BankFeatures,
+    ImageFeatures,
+    OneHotFeatures,
+    ReaderData,
+    Recipe,
+    TextFeatures,
+)
 from phosphene.errors import DataError, RecipeError
 from phosphene.runs.banks import read_stimuli
 from phosphene.runs.data import Loaded
 
 if TYPE_CHECKING:
+    from phosphene.data.stimuli import StimulusSet
     from phosphene.simulation.scene import Scene
     from phosphene.stimuli.bank import FeatureBank
 
@@ -29,7 +37,44 @@ def method_views(recipe: Recipe) -> list[str] | None:
 
 
 def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
-    """Vectors of every stimulus of a recipe's recordings."""
+    """Vectors of every stimulus of a recipe's recordings, with those of the concepts' names.
+
+    Raises
+    ------
+    RecipeError
+        If pictures are not named, or the method needs names that the recipe has no vectors of.
+    DataError
+        If there are no pictures, or some that were shown are not among them.
+    """
+    features = recipe.features
+    named = isinstance(features, (ImageFeatures, BankFeatures))
+    constructor = _registry.get("method", recipe.method.name)
+    needed = bool(getattr(constructor, "needs_text", False))
+    if needed and (not named or (isinstance(features, ImageFeatures) and features.text is None)):
+        raise _names_missing(recipe)  # before hours of extraction
+    bank = with_names(_vectors(recipe, loaded, progress), recipe)
+    if needed and bank.text is None:
+        raise _names_missing(recipe)
+    return bank
+
+
+def with_names(bank: FeatureBank, recipe: Recipe) -> FeatureBank:
+    """The bank with vectors of its concepts' names, where the recipe asks for them."""
+    text = getattr(recipe.features, "text", None)
+    return bank if text is None else bank.with_text(text.encoder, text.prompt)
+
+
+def _names_missing(recipe: Recipe) -> RecipeError:
+    kind = recipe.features.kind
+    return RecipeError(
+        f"{recipe.method.name} needs vectors of the concepts' names (features.text)",
+        found=f"features of kind {kind!r} without any",
+        fix="features.text: {encoder: use, prompt: photo}"
+        + ("" if kind in ("images", "bank") else ", in features of kind images or bank"),
+    )
+
+
+def _vectors(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
     from phosphene.stimuli.bank import FeatureBank
 
     features = recipe.features
@@ -44,19 +89,12 @@ def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
         views = features.views or _default_views(recipe)
         if loaded.scene is not None and features.folder is None:
             return _scene_bank(loaded.scene, recipe, features, views, progress)
-        if features.folder is None:
-            raise RecipeError(
-                "features.folder is missing: where are the pictures?",
-                fix="features.folder: path/to/images",
-            )
-        stimuli = read_stimuli(features.folder)
-        shown = _shown(loaded)
-        from phosphene.data._ids import resolve_ids
-
-        rows = resolve_ids(list(shown), stimuli.ids, what="stimulus")
-        stimuli = stimuli.select([stimuli.ids[row] for row in rows])
         return FeatureBank.extract(
-            stimuli, features.encoder, views, features.layers, progress=progress
+            _pictures(recipe, features, _shown(loaded)),
+            features.encoder,
+            views,
+            features.layers,
+            progress=progress,
         )
     shown = _shown(loaded)
     if isinstance(features, TextFeatures):
@@ -66,6 +104,34 @@ def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
         bank = FeatureBank.from_text(texts, features.encoder, features.prompt)
         return _with_concepts(bank, shown)
     return onehot_bank(shown)
+
+
+def _pictures(recipe: Recipe, features: ImageFeatures, shown: Mapping[str, str]) -> StimulusSet:
+    """The pictures that were shown: of ``features.folder``, else from below the data's root."""
+    from phosphene.data._ids import resolve_ids
+
+    folder = features.folder
+    if folder is None and isinstance(recipe.data, ReaderData):
+        root = recipe.data.root
+        folder = root if root.is_dir() else root.parent
+    if folder is None:
+        raise RecipeError(
+            "features.folder is missing: where are the pictures?",
+            fix="features.folder: path/to/images",
+        )
+    try:
+        stimuli = read_stimuli(folder)
+        rows = resolve_ids(list(shown), stimuli.ids, what="stimulus")
+    except DataError as error:
+        if features.folder is not None:
+            raise
+        raise DataError(
+            f"the pictures that were shown are not below data.root, {folder}",
+            found=" ".join(str(error).split()),
+            expected=f"{len(shown)} pictures such as {next(iter(shown))}",
+            fix="features.folder: path/to/images",
+        ) from error
+    return stimuli.select([stimuli.ids[row] for row in rows])
 
 
 def _default_views(recipe: Recipe) -> list[str]:
@@ -187,13 +253,14 @@ def gallery_bank(gallery: Any, recipe: Recipe, decoder: Any, *, progress: bool) 
             expected="a folder of pictures or a saved FeatureBank",
         )
     encoder = _image_encoder(recipe, path)
-    return FeatureBank.extract(
+    bank = FeatureBank.extract(
         StimulusSet.from_folder(path),
         encoder,
         [decoder.gallery_view_],
         [decoder.layer_],
         progress=progress,
     )
+    return with_names(bank, recipe)
 
 
 def _image_encoder(recipe: Recipe, gallery: Path) -> str:

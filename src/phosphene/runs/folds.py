@@ -11,6 +11,7 @@ from phosphene.config import (
     ConceptPairsSplit,
     ConceptSplit,
     LeaveOneOutSplit,
+    LeaveOneSubjectOutSplit,
     Recipe,
 )
 from phosphene.errors import RecipeError, listing
@@ -48,11 +49,11 @@ def make_folds(recipe: Recipe, loaded: Loaded) -> list[Fold]:
     folds = []
     several = len(loaded.recordings) > 1
     for recording in loaded.recordings:
-        people = sorted(recording.subjects)
-        who = f"subject {listing(people)}"
-        known = [loaded.ceilings[name] for name in people if name in loaded.ceilings]
-        ceiling = known[0] if len(known) == len(people) == 1 else {}
+        who = f"subject {listing(sorted(recording.subjects))}"
         for label, train, test in _parts(recipe, recording):
+            people = test.subjects
+            known = [loaded.ceilings[name] for name in people if name in loaded.ceilings]
+            ceiling = known[0] if len(known) == len(people) == 1 else {}
             parts = [who if several or not label else "", label]
             folds.append(Fold(", ".join(filter(None, parts)), train, test, ceiling))
     return folds if recipe.evaluation.subjects is None else _of_subjects(recipe, folds)
@@ -88,6 +89,12 @@ def _parts(recipe: Recipe, recording: Recording) -> list[tuple[str, Recording, H
         return [("", *splits.split_concepts(recording, split.test, random_state=seed))]
     if isinstance(split, LeaveOneOutSplit):
         column, found = split.column, splits.split_leave_one_out(recording, split.column)
+    elif isinstance(split, LeaveOneSubjectOutSplit):
+        seed = recipe.seed if split.seed is None else split.seed
+        column = "subject"
+        found = splits.split_leave_one_out_zero_shot(
+            recording, column, test=split.test, random_state=seed
+        )
     else:
         assert isinstance(split, ConceptPairsSplit)
         column, found = "concept", splits.split_concept_pairs(recording)
@@ -106,6 +113,7 @@ def split_rule(recipe: Recipe) -> str | None:
         return f"leave one {recipe.split.column} out"
     rules = {
         "concept": "concepts drawn at random",
+        "leave_one_subject_out": "leave one subject out, test concepts new to training",
         "concept_pairs": "every pair of concepts held out in turn",
     }
     return rules.get(recipe.split.kind)
