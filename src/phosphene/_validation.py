@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +126,20 @@ def check_signals(signals: Any, names: Sequence[str], what: str = "signals") -> 
             expected="values that vary",
             fix="drop these channels",
         )
+
+
+def check_number(value: Any, name: str) -> None:
+    """Refuse what is no finite real number (True and False are none here); None passes.
+
+    Raises
+    ------
+    DataError
+        If it is something else.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise DataError(f"{name} is no number", found=repr(value), expected="a finite number")
 
 
 def check_fraction(value: float, name: str) -> float:

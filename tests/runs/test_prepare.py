@@ -222,6 +222,7 @@ def test_a_baseline_is_needed_and_used() -> None:
 
 
 def test_settings_are_words_of_yaml() -> None:
+    assert parse_settings(["reject=1e-4"]) == {"reject": 1e-4}  # YAML 1.1 would make it text
     assert parse_settings(["a=1", "b=[x, y]", "c=", "d=no way"]) == {
         "a": 1, "b": ["x", "y"], "c": None, "d": "no way",
     }  # fmt: skip

@@ -5,7 +5,7 @@ keys are errors that name the nearest valid one. Paths may be relative to the re
 may hold ``~`` and environment variables.
 """
 
-from phosphene.config.reading import load_recipe, parse_recipe
+from phosphene.config.reading import load_recipe, parse_recipe, read_value
 from phosphene.config.schema import (
     BankFeatures,
     BlockAverage,
@@ -52,4 +52,5 @@ __all__ = [
     "TextFeatures",
     "load_recipe",
     "parse_recipe",
+    "read_value",
 ]

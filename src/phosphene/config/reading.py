@@ -105,6 +105,19 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_value(text: str) -> Any:
+    """Read one value written as in a recipe: ``3``, ``1e-4``, ``[a, b]``, ``null``.
+
+    Raises
+    ------
+    yaml.YAMLError
+        If it is not valid YAML.
+    """
+    import yaml
+
+    return yaml.load(text, Loader=_loader())
+
+
 def _loader() -> Any:
     """Return a SafeLoader that refuses a key given twice, and reads ``1e-4`` as a number.
 
@@ -138,7 +151,7 @@ def _override(values: dict[str, Any], override: str) -> None:
             expected="a.b=value, e.g. method.params.epochs=3",
         )
     try:
-        value = yaml.load(text, Loader=_loader())
+        value = read_value(text)
     except yaml.YAMLError as error:
         raise RecipeError(
             f"the value in the override {override!r} is not valid YAML",

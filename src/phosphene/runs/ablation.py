@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from phosphene import _registry
 from phosphene._saving import jsonable, write_json, write_table
-from phosphene.config import ConceptSplit, ImageFeatures, Recipe, SimulatedData, parse_recipe
+from phosphene.config import (
+    ConceptSplit,
+    ImageFeatures,
+    Recipe,
+    SimulatedData,
+    parse_recipe,
+    read_value,
+)
 from phosphene.errors import RecipeError, UnknownNameError, listing
 from phosphene.runs.features import union_views
 from phosphene.runs.fitting import fit, make_decoder
@@ -284,7 +291,7 @@ def _swept(sweep: str) -> list[Row]:
 
     name, equals, text = sweep.partition("=")
     try:
-        values = yaml.safe_load(f"[{text}]") if equals and name.strip().isidentifier() else None
+        values = read_value(f"[{text}]") if equals and name.strip().isidentifier() else None
     except yaml.YAMLError:
         values = None
     if not values:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from phosphene import _registry
 from phosphene._logging import get_logger, progress
+from phosphene.config import read_value
 from phosphene.errors import ArtefactError, DataError, PhospheneError, StorageError, listing
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise DataError(f"{word!r} is no setting", expected="key=value")
         try:
-            out[key.strip()] = yaml.safe_load(value)
+            out[key.strip()] = read_value(value)
         except yaml.YAMLError as error:
             raise DataError(f"the value of {word!r} cannot be read", found=error) from error
     return out

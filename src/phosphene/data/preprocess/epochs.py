@@ -6,11 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
 from phosphene._logging import get_logger
-from phosphene._validation import as_ids
+from phosphene._validation import as_ids, check_number
 from phosphene.data.preprocess._cut import Cutter
 from phosphene.data.preprocess._events import event_table
 from phosphene.data.preprocess._raw import choose_channels, filter_raw, open_raw, source
@@ -218,6 +219,13 @@ class Epoch(BaseEstimator):  # type: ignore[misc]
                 raise DataError(
                     f"there is no {what}={value!r}", expected=" or ".join(map(repr, known))
                 )
+        for what in ("tmin", "tmax", "highpass", "lowpass", "sfreq", "reject", "flat"):
+            limit = getattr(self, what)
+            for value in limit.values() if isinstance(limit, Mapping) else (limit,):
+                check_number(value, what)
+        for what in ("notch", "baseline", "crop"):
+            for value in np.asarray(getattr(self, what), dtype=object).ravel():
+                check_number(value, what)
         if not self.tmin < self.tmax:
             raise DataError("the epoch is empty", found=f"tmin={self.tmin}, tmax={self.tmax}")
         for what, span in (("baseline", self.baseline), ("crop", self.crop)):
