@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib.metadata import version as installed
+from pathlib import Path
 
 # The build runs the examples: one thread, no display, no progress bars.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -62,5 +64,9 @@ def skip_foreign(
 
 
 def setup(app: object) -> None:
-    """Register the hook."""
+    """Draw the methods and register the hook."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from method_figures import draw_all
+
+    draw_all(Path(__file__).parent / "_static" / "methods")
     app.connect("autodoc-skip-member", skip_foreign)  # type: ignore[attr-defined]

@@ -14,9 +14,15 @@ import pandas as pd
 import pytest
 
 import phosphene
+from phosphene import _registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(p for p in (ROOT / "docs").glob("*.rst") if "code-block:: python" in p.read_text())
+METHOD_PAGES = sorted((ROOT / "docs" / "methods").glob("*.rst"))
+PAGES = sorted(
+    page
+    for page in [*(ROOT / "docs").glob("*.rst"), *METHOD_PAGES]
+    if "code-block:: python" in page.read_text()
+)
 RST = re.compile(r"^\.\. code-block:: python\n((?:[ \t]+.*\n|\n)+)", re.MULTILINE)
 MARKDOWN = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -70,6 +76,14 @@ def test_code_of_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_pages_were_found() -> None:
     assert {"quickstart", "own_data", "evaluation", "extending"} <= {page.stem for page in PAGES}
+
+
+def test_every_method_has_a_page_with_its_figure() -> None:
+    drawn = (ROOT / "docs" / "method_figures.py").read_text()
+    assert {page.stem for page in METHOD_PAGES} >= set(_registry.names("method"))
+    for page in METHOD_PAGES:
+        assert f"_static/methods/{page.stem}.svg" in page.read_text(), page.name
+        assert f'"{page.stem}": Drawing(' in drawn, page.name
 
 
 def public_names() -> list[str]:

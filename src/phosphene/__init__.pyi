@@ -9,6 +9,9 @@ from .evaluation.result import Result as Result
 from .evaluation.similarity import Embeddings as Embeddings
 from .evaluation.similarity import Similarity as Similarity
 from .methods.atms import ATMS as ATMS
+from .methods.brain_alignment import BrainAligner as BrainAligner
+from .methods.bvsa import BVSA as BVSA
+from .methods.combine import Combine as Combine
 from .methods.neurobridge import NeuroBridge as NeuroBridge
 from .methods.nice import NICE as NICE
 from .methods.ridge import Ridge as Ridge

@@ -23,7 +23,9 @@ tiny, own, fitted = _module.tiny, _module.own, _module.fitted
 def _own_logging() -> Iterator[None]:
     """Take the command line's log handler away again; the library by itself has none."""
     logger = logging.getLogger("phosphene")
-    handlers, level = list(logger.handlers), logger.level
+    level = logger.level
     yield
-    logger.handlers[:] = handlers
+    # Also one that a fixture of the module brought.
+    ours = [h for h in logger.handlers if not type(h).__module__.startswith("phosphene.cli")]
+    logger.handlers[:] = ours
     logger.setLevel(level)

@@ -62,10 +62,29 @@ def test_fit_evaluate_predict(tiny: Path, tmp_path: Path) -> None:
     named = invoke("predict", run, new, "--gallery", gallery, "--top", 2, "--out", out)
     assert named.exit_code == 0, named.output
     table = pd.read_csv(out)
-    assert list(table.columns) == ["trial", "rank", "stimulus", "concept", "score"]
+    assert list(table.columns) == ["trial", "rank", "stimulus", "concept", "score", "confidence"]
     assert len(table) == 2 * len(signals)
     printed = invoke("predict", run, new, "--gallery", gallery, "--top", 2)
     assert printed.stdout == out.read_text()
+    where = ("predict", run, new, "--gallery", gallery)
+    said = refused(*where, "--abstain-below", 0.3)  # ridge holds no concepts out
+    assert "no confidence" in said
+    assert "decoder.calibrate" in said
+    assert invoke(*where, "--abstain-below", 30).exit_code == 2
+
+
+def test_answers_are_withheld_on_the_command_line(tiny: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "guesses.csv"
+    params = "{epochs: 3, encoder: mlp, batch_size: 16, device: cpu, precision: fp32}"
+    quick = ("--set", "method.name=nice", "--set", f"method.params={params}")
+    fitted = invoke("fit", tiny, "--out", run, *quick, "--set", "per_subject=false")
+    assert fitted.exit_code == 0, fitted.output
+    where = (tiny.parent / "eeg", "--gallery", tiny.parent / "bank", "--out", out)
+    named = invoke("predict", run, *where, "--abstain-below", 0.5)
+    assert named.exit_code == 0, named.output
+    best = pd.read_csv(out).query("rank == 1")
+    assert (best["withheld"] == (best["confidence"] < 0.5)).all()
+    assert f"{best['withheld'].sum()} answers withheld: {out}" in named.stdout.replace("\n", " ")
 
 
 def test_a_gallery_of_pictures_goes_through_the_encoder_of_the_run(

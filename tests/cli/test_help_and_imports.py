@@ -29,7 +29,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("demo", "list", "fit", "evaluate", "predict", "check", "doctor"):
+    for command in ("audit", "demo", "list", "fit", "evaluate", "predict", "check", "doctor"):
         assert f" {command} " in done.stdout
 
 

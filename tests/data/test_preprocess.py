@@ -64,7 +64,11 @@ def test_fit_refuses_test_trials_and_remembers_what_it_saw() -> None:
     step = Mean().fit(train)
     assert step.fitted_on_ == train.fingerprint
     done = step.transform(test)
-    assert done.history[-1] == {"op": "mean", "axes": [0], "fitted_on": train.fingerprint}
+    entry = done.history[-1]
+    assert {**entry, "fitted_trials": {}} == {
+        "op": "mean", "axes": [0], "fitted_on": train.fingerprint, "fitted_trials": {}
+    }  # fmt: skip
+    assert entry["fitted_trials"]["trial"]["n"] == train.n_trials
     np.testing.assert_allclose(done.signals, test.signals - train.signals.mean(axis=0))
     with pytest.raises(NotFittedError, match="Mean"):
         Mean().transform(test)

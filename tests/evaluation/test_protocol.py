@@ -50,6 +50,29 @@ def test_a_single_text_is_not_taken_apart() -> None:
     assert Protocol(subjects="01").subjects == ("01",)  # type: ignore[arg-type]
 
 
+def test_everything_that_decides_a_number_has_a_field() -> None:
+    wanted = {
+        "dataset", "dataset_version", "modality", "subjects", "channels", "n_channels", "rois",
+        "time_window", "sfreq", "train_repetitions", "test_repetitions", "whitening",
+        "whitening_fitted_on", "split_rule", "gallery", "gallery_size", "uses_names",
+        "image_encoder", "image_encoder_hash", "text_encoder", "text_encoder_hash", "selection",
+        "transductive", "uses_test_labels", "test_openings", "seeds", "library_version",
+        "git_commit", "device", "wall_seconds",
+    }  # fmt: skip
+    assert wanted <= {item.name for item in fields(Protocol)}
+
+
+def test_the_caption_says_what_decides_a_number_and_the_scoring() -> None:
+    assert FULL.caption() == (
+        "Protocol: dataset things_eeg2; modality eeg; time window 0 to 1 s; "
+        "split rule intra-subject; zero-shot yes; gallery exact; gallery size 200; "
+        "uses names of the gallery no; "
+        "selection rule held_out_concepts; scoring inductive."
+    )
+    assert "scoring transductive: csls" in FULL.replace(transductive=("csls",)).caption()
+    assert Protocol().caption() == "Protocol: scoring inductive."
+
+
 def test_a_clean_protocol_has_no_watermark() -> None:
     assert FULL.watermarks() == []
     assert Protocol().watermarks() == []

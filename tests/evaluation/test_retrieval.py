@@ -5,13 +5,16 @@ from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import rankdata
 from sklearn.metrics import (
     average_precision_score,
     label_ranking_average_precision_score,
+    roc_auc_score,
     top_k_accuracy_score,
 )
 
 from phosphene.errors import DataError
+from phosphene.evaluation.result import Result
 from phosphene.evaluation.retrieval import (
     above_and_tied,
     above_and_tied_of_all,
@@ -94,8 +97,75 @@ def test_a_query_without_relevant_items_is_an_error() -> None:
 
 
 def test_nan_has_no_rank() -> None:
-    with pytest.raises(DataError, match="NaN"):
-        above_and_tied(np.array([[np.nan, 1.0]]), [0])
+    # Neither where it is the true candidate nor where it is another one.
+    for matrix in (np.array([[np.nan, 1.0]]), np.array([[1.0, np.nan]])):
+        with pytest.raises(DataError, match="1 NaN"):
+            above_and_tied(matrix, [0])
+        with pytest.raises(DataError, match="1 NaN"):
+            above_and_tied_of_all(matrix)
+        with pytest.raises(DataError, match="1 NaN"):
+            average_precision(matrix, np.array([[True, False]]))
+        with pytest.raises(DataError, match="NaN"):
+            similarity(matrix, ["a"], ["a", "b"])
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_ranks_against_scipy(levels: int) -> None:
+    rng = np.random.default_rng(11)
+    matrix = rng.integers(0, levels, size=(50, 23)).astype(float)
+    true = rng.integers(0, 23, size=50)
+    oracle = rankdata(-matrix, axis=1)[np.arange(50), true]
+    np.testing.assert_array_equal(expected_ranks(matrix, true), oracle)
+    ids = [f"s{i:02d}" for i in range(23)]
+    table = score(similarity(matrix, [ids[i] for i in true], ids))
+    np.testing.assert_array_equal(table["rank"], oracle)
+    # Two-way identification is the area under the curve of true against wrong, query by query.
+    area = [roc_auc_score(np.arange(23) == t, row) for t, row in zip(true, matrix, strict=True)]
+    np.testing.assert_allclose(table["two_way"], area)
+
+
+def test_metrics_of_a_result_against_scipy_and_sklearn() -> None:
+    rng = np.random.default_rng(12)
+    matrix = rng.normal(size=(30, 30)) + 1.5 * np.eye(30)
+    ids = [f"s{i:02d}" for i in range(30)]
+    result = Result.from_similarity(similarity(matrix, ids, ids), name="any")
+    matrix = matrix.astype(np.float32)
+    ranks = rankdata(-matrix, axis=1).diagonal()
+    assert result.median_rank == np.median(ranks)
+    assert result.mrr == pytest.approx((1 / ranks).mean())
+    assert result.mrr == pytest.approx(label_ranking_average_precision_score(np.eye(30), matrix))
+    for k, value in ((1, result.top1), (5, result.top5)):
+        assert value == pytest.approx(top_k_accuracy_score(np.arange(30), matrix, k=k))
+    assert result.value("map") == pytest.approx(result.mrr)
+    concepts = [name[:2] for name in ids]  # s0, s1, s2: ten relevant items each
+    grouped = Result.from_similarity(
+        similarity(matrix, ids, ids, gallery_concepts=concepts), name="any"
+    )
+    same = np.equal.outer(concepts, concepts)
+    assert grouped.value("map") == pytest.approx(
+        label_ranking_average_precision_score(same, matrix)
+    )
+
+
+def test_a_duplicate_in_the_gallery_shares_the_place_of_the_truth() -> None:
+    # b is a copy of a under another name: their scores are equal for every query.
+    scores = similarity([[0.9, 0.9, 0.1], [0.2, 0.2, 0.7]], ["a", "c"], ["a", "b", "c"])
+    table = score(scores)
+    assert table["rank"].tolist() == [1.5, 1.0]
+    assert table["top1"].tolist() == [0.5, 1.0]
+    assert table["top5"].tolist() == [1.0, 1.0]
+    assert table["reciprocal_rank"].tolist() == pytest.approx([0.75, 1.0])
+    assert table["two_way"].tolist() == [0.75, 1.0]
+    with pytest.raises(DataError, match="more than once: a"):
+        similarity([[0.9, 0.9, 0.1]], ["a"], ["a", "a", "c"])
+
+
+def test_a_result_of_one_query() -> None:
+    result = Result.from_similarity(similarity([[0.3, 0.5, 0.1]], ["a"], ["a", "b", "c"]), name="x")
+    assert (result.top1, result.top5, result.median_rank, result.mrr) == (0, 1, 2, 0.5)
+    assert result.two_way == 0.5
+    assert np.isnan(result.interval("top1")).all()
+    assert n_way_curve(result.table)["accuracy"].tolist() == [0.5, 0.0]
 
 
 def test_counts_of_all_columns_agree_with_those_of_one() -> None:

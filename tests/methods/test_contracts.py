@@ -360,7 +360,11 @@ def test_classification_may_know_its_classes(problem: TinyProblem, ubp: UBP) -> 
     with pytest.raises(LeakError, match="test stimuli are in the training data"):
         ubp.evaluate(held, problem.bank)
     assert held.opened == 0  # refused before anyone looked
-    result = ubp.evaluate(known, problem.bank, zero_shot=False)
+    with pytest.raises(LeakError, match="signals of 240 of 240 test trials"):
+        ubp.evaluate(known, problem.bank, zero_shot=False)  # the very trials of training
+    noise = np.random.default_rng(0).normal(size=known.shape).astype(np.float32)
+    again = known.with_signals(known.signals + noise)
+    result = ubp.evaluate(again, problem.bank, zero_shot=False)
     assert result.protocol.zero_shot is False
     assert result.protocol.split_kind == "trial"
 

@@ -28,7 +28,12 @@ OWN = {
 
 
 # A weight moves by about the rate per step, and must get somewhere before trials are memorised.
-LONG: dict[str, Any] = {"lr": 4e-2, "selection": "fixed_epoch", "average_repetitions": False}
+LONG: dict[str, Any] = {
+    "lr": 4e-2,
+    "router_rate": 1.0,
+    "selection": "fixed_epoch",
+    "average_repetitions": False,
+}
 
 
 def bank_of(*layers: str) -> FeatureBank:
@@ -68,6 +73,33 @@ def test_router_finds_the_only_informative_layer() -> None:
     assert list(weights.columns) == ["b", "a", "c"]
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-5)
     assert (weights["a"] > weights[["b", "c"]].max(axis=1) + 0.1).all()
+
+
+def test_router_finds_it_at_the_papers_rate_too() -> None:
+    """At 1e-4, as fast as other parameters, its weights would stay where they start."""
+    papers = {"lr": 1e-4, "batch_size": 16, "epochs": 40, "stage_epochs": 13}
+    same = {**papers, "selection": "fixed_epoch", "average_repetitions": False}
+    ahead = {}
+    for rate in (1.0, SAMGA().router_rate):
+        weights = fitted(PROBLEM.train, bank_of("b", "a", "c"), router_rate=rate, **same)
+        shared = weights.layer_weights_.loc["shared"]
+        ahead[rate] = shared["a"] - shared[["b", "c"]].max()
+    assert ahead[1.0] < 0.04
+    assert ahead[30.0] > 0.12
+
+
+def test_rate_of_the_router_is_a_factor_of_its_steps() -> None:
+    moved = []
+    for rate in (1.0, 7.0):
+        router = Router(3, 1, rate).eval()
+        optimiser = torch.optim.Adam(router.parameters(), lr=1e-3)
+        before = router(torch.tensor([-1]), 0.0, 0.0).log()
+        router(torch.tensor([-1]), 0.0, 0.0)[0, 1].neg().backward()
+        optimiser.step()
+        moved.append((router(torch.tensor([-1]), 0.0, 0.0).log() - before)[0].detach())
+    spread = [float(m[1] - m[0]) for m in moved]
+    assert spread[0] == pytest.approx(2e-3, rel=0.02)
+    assert spread[1] == pytest.approx(7 * spread[0], rel=0.02)
 
 
 def test_subjects_follow_their_own_layers(pair: SAMGA) -> None:
@@ -146,6 +178,9 @@ def test_one_layer_unknown_routing_and_other_galleries_are_refused() -> None:
             fitted(PROBLEM.train, bank, layers=layers)
     with pytest.raises(DataError, match="unknown routing"):
         fitted(PROBLEM.train, BANK, routing="other")
+    for rate in (0.0, float("nan")):
+        with pytest.raises(DataError, match="router_rate"):
+            fitted(PROBLEM.train, BANK, router_rate=rate)
     decoder = fitted(PROBLEM.train, bank_of("a", "c"), epochs=1)
     with pytest.raises(SpaceMismatchError, match="'c'"):
         decoder.similarity(PROBLEM.test, bank_of("a", "b"))

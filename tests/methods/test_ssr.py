@@ -100,7 +100,8 @@ def test_loss_is_the_mean_of_the_contrasts_plus_weighted_reconstructions(
     for name in ("image_reconstruction", "brain_reconstruction"):
         if name in modules:
             pair = (pa, b) if name == "image_reconstruction" else (b, pa)
-            expected = expected + 0.4 * 0.5 * ssr.modules_[name](*pair)
+            scaled = (x / x.square().mean(1, keepdim=True).sqrt() for x in pair)
+            expected = expected + 0.4 * 0.5 * ssr.modules_[name](*scaled)
     torch.manual_seed(9)
     torch.testing.assert_close(ssr._loss(b, targets, torch.arange(8)), expected)
 
@@ -128,7 +129,7 @@ def test_gradients_through_the_anchor_can_be_stopped(problem: TinyProblem) -> No
         ssr._loss(b, {"image": a, "original": o}, torch.arange(8)).backward()
         assert a.grad is not None
         assert a.grad.any()
-        assert (o.grad is None) == stopped
+        assert (o.grad is None or not o.grad.any()) == stopped
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -30,15 +32,13 @@ def loss_of(module: MaskedReconstruction, own: torch.Tensor, other: torch.Tensor
 
 
 def hidden_of(module: MaskedReconstruction, n: int = B) -> torch.Tensor:
-    """Which tokens (n, tokens) ``loss_of`` hides."""
+    """Which tokens (n, tokens) ``loss_of`` hides: the same in all rows."""
     torch.manual_seed(5)
-    masked, visible = module.draw(n, torch.device("cpu"))
-    assert torch.equal(
-        torch.cat([masked, visible], 1).sort(1).values.flatten(), torch.arange(n * module.tokens)
-    )
-    hidden = torch.zeros(n * module.tokens, dtype=torch.bool)
-    hidden[masked.flatten()] = True
-    return hidden.view(n, module.tokens)
+    masked, visible = module.draw(torch.device("cpu"))
+    assert torch.cat([masked, visible]).sort().values.tolist() == list(range(module.tokens))
+    hidden = torch.zeros(module.tokens, dtype=torch.bool)
+    hidden[masked] = True
+    return hidden.expand(n, -1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,12 +50,11 @@ def test_loss_is_one_minus_the_cosine_of_hidden_tokens(kind: Reconstructor) -> N
     module.fill.register_forward_hook(lambda *call: seen.append(call[2].detach()))
     loss = loss_of(module, own, other)
     torch.manual_seed(5)
-    masked, _ = module.draw(B, torch.device("cpu"))
+    masked, _ = module.draw(torch.device("cpu"))
     total, count = 0.0, 0
     for row in range(B):
         scale = D**0.5 / own[row].norm()
-        for j, flat in enumerate(masked[row].tolist()):
-            token = flat - row * module.tokens
+        for j, token in enumerate(masked.tolist()):
             assert hidden[row, token]
             width = D // module.tokens
             target = (scale * own[row])[token * width : (token + 1) * width]
@@ -126,9 +125,45 @@ def test_mask_ratio_and_tokens() -> None:
         module = make(ratio=ratio)
         assert hidden_of(module).sum(1).tolist() == [expected] * B
         assert torch.isfinite(loss_of(module, *vectors()))
-    shares = hidden_of(make(), 4000).float().mean(0)
+    module = make()
+    torch.manual_seed(0)
+    drawn = torch.stack([module.draw(torch.device("cpu"))[0] for _ in range(4000)])
+    shares = torch.bincount(drawn.flatten(), minlength=16) / 4000
     assert (shares - 0.5).abs().max() < 0.04  # every position alike
     assert [count_tokens(n) for n in (512, 1024, 768, 24, 2)] == [16, 16, 16, 12, 2]
+
+
+def test_attention_is_what_its_queries_keys_and_values_say() -> None:
+    """Token by token, with keys made; the module folds them into its queries."""
+    torch.manual_seed(0)
+    module = MaskedReconstruction(48, heads=4)
+    block: Any = module.fill
+    own, other = (module._tokens(x) for x in vectors(width=48))
+    torch.manual_seed(5)
+    masked, visible = module.draw(torch.device("cpu"))
+    filled = block(own, other, masked, visible).view(B, len(masked), -1)
+    for row in range(B):
+        context = torch.cat([other[row], own[row, visible]])
+        keys = block.key(context) + torch.cat([block.other_keys, block.own_keys[visible]])
+        for j, place in enumerate(masked.tolist()):
+            state = block.mask + block.position[place]
+            query = block.query(block.asks(state)[None])[0]
+            mixed = []
+            for head in range(block.heads):
+                part = slice(head * block.each, (head + 1) * block.each)
+                weights = torch.softmax(keys[:, part] @ query[part] / block.each**0.5, dim=0)
+                mixed.append(weights @ context)
+            x = state + block.out(torch.cat(mixed)[None])
+            expected = block.back(x + block.feed(x))[0]
+            torch.testing.assert_close(filled[row, j], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scaled_inputs_are_taken_as_they_are() -> None:
+    own, other = (x / x.square().mean(1, keepdim=True).sqrt() for x in vectors())
+    plain, scaled = make(), make()
+    scaled.scaled_inputs = True
+    torch.testing.assert_close(loss_of(scaled, own, other), loss_of(plain, own, other))
+    assert not torch.isclose(loss_of(scaled, 3 * own, other), loss_of(plain, 3 * own, other))
 
 
 def test_scale_does_not_matter_and_bf16_gives_float32() -> None:
@@ -151,4 +186,4 @@ def test_impossible_settings_are_refused() -> None:
     with pytest.raises(DataError, match=r"equal width[\s\S]*509 numbers"):
         MaskedReconstruction(509)
     with pytest.raises(DataError, match="heads"):
-        MaskedReconstruction(32, hidden=64, heads=3)
+        MaskedReconstruction(32, hidden=32, heads=3)

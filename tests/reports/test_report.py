@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import html
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from phosphene import _registry
 from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError
+from phosphene.evaluation.protocol import Protocol
 from phosphene.evaluation.result import Result, show
 from phosphene.reports import ReportContext, Section, write_report
 from phosphene.reports.report import sections
@@ -90,6 +93,30 @@ def test_protocol_says_where_methods_differ_and_what_is_unknown(
     assert re.search(r"<td>selection rule</td><td>fixed_epoch</td><td>test</td>", differing)
     assert "b: the model was selected on test data" in text
     assert re.search(r"Unknown, because nobody said: [^<]*whitening", text)
+
+
+def test_the_captions_of_all_score_figures_state_the_protocol(
+    results: list[Result], tmp_path: Path
+) -> None:
+    table = pd.DataFrame({"method": "ridge", "repetitions": [1, 2], "top1": [0.1, 0.2]})
+    text = write_report(results, tmp_path / "a.html", repetitions=table).read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    scored = [c for c in captions if c.startswith(("Accuracy", "Left", "Top-1"))]
+    assert len(scored) == 3
+    for caption in scored:
+        assert results[0].protocol.caption() in caption
+    other = [dataclasses.replace(r, protocol=r.protocol.replace(zero_shot=False))
+             if r.name == "nice" else r for r in results]  # fmt: skip
+    text = write_report(other, tmp_path / "b.html").read_text()
+    assert re.search("ridge: Protocol: [^<]* nice: Protocol: [^<]*zero-shot no", text)
+
+
+def test_every_field_of_the_protocol_is_in_the_report(
+    results: list[Result], tmp_path: Path
+) -> None:
+    text = html.unescape(write_report(results, tmp_path / "a.html").read_text())
+    for item in dataclasses.fields(Protocol):
+        assert item.metadata["label"] in text
 
 
 @pytest.fixture

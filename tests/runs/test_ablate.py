@@ -257,6 +257,21 @@ def test_ablations_of_every_method_are_parameters_it_has(method: str) -> None:
     assert all(a != b for i, a in enumerate(made) for b in made[:i])
 
 
+def test_rows_of_a_recipe() -> None:
+    folder = Path(__file__).parents[2] / "recipes" / "simulated"
+    recipe = load_recipe(folder / "phosphene.yaml")
+    rows = choose_rows("combine", own=recipe.method.ablations)
+    assert [row.label for row in rows] == [*recipe.method.ablations, "full method"]
+    recipes = ablation._recipes(recipe, rows, [0], None)
+    made = [make_decoder(one).get_params() for one in recipes.values()]
+    assert all(a != b for i, a in enumerate(made) for b in made[:i])
+    assert {tuple(one.features.views) for one in recipes.values()} == {
+        ("fovea(k=51)", "original", "gaussian(15)")
+    }
+    both = choose_rows("ubp", own={"sharp": {"views": ["original"]}})
+    assert [row.label for row in both][-2:] == ["uncertainty-aware blur", "sharp"]
+
+
 def test_rows_by_name() -> None:
     assert [row.label for row in switches("ubp")] == [
         "no blur", "static fovea blur", "uncertainty-aware blur",

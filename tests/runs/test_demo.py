@@ -20,10 +20,12 @@ from phosphene.errors import ArtefactError
 from phosphene.evaluation.result import Result
 from phosphene.runs import demo as module
 from phosphene.runs import demo_files, evaluate, fit
+from phosphene.runs.features import _default_views
 from phosphene.runs.run import Run
 from phosphene.simulation import scene as scenes
 from phosphene.simulation.world import get_world
 from phosphene.stimuli.bank import FeatureBank
+from phosphene.stimuli.views import expand_views
 
 TINY: dict[str, dict[str, Any]] = {
     "ridge": {"alphas": [1.0, 100.0]},
@@ -65,6 +67,7 @@ def _tiny_world() -> Iterator[None]:
         _registry.add("world", "tiny-demo", world, summary="for tests")
         patch.setattr(module, "WORLDS", {True: "tiny-demo", False: "tiny-demo"})
         patch.setattr(module, "SETTINGS", {"tiny-demo": TINY})
+        patch.setattr(module, "FEATURES", {"tiny-demo": {}})
         patch.setattr(module, "REPETITIONS", (1,))
         patch.setattr(scenes, "make_scene", fake)
         patch.setattr("phosphene.simulation.study.make_scene", fake)
@@ -225,10 +228,27 @@ def test_real_settings_are_valid_and_within_the_budget(
     world: str, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert get_world(world).encoder_passes <= passes
-    for method in REAL_SETTINGS[world]:
-        monkeypatch.setattr(module, "SETTINGS", REAL_SETTINGS)
-        recipe = module.step_recipe(method, "01", world=world, seed=0)
-        assert recipe.method.name == method
+    monkeypatch.setattr(module, "SETTINGS", REAL_SETTINGS)
+    monkeypatch.setattr(module, "FEATURES", REAL_FEATURES)
+    recipes = [
+        module.step_recipe(method, "01", world=world, seed=0) for method in REAL_SETTINGS[world]
+    ]
+    there = {view.name for view in expand_views(REAL_FEATURES[world]["views"])}
+    for recipe in recipes:
+        views = _default_views(recipe)
+        assert {view.name for view in expand_views(views)} <= there, recipe.method.name
 
 
-REAL_SETTINGS = module.SETTINGS
+def test_the_demo_compares_all_methods() -> None:
+    assert len(REAL_SETTINGS["quick"]) == 4
+    compared = {module.METHODS.get(name, name) for name in REAL_SETTINGS["standard"]}
+    assert compared == set(_registry.names("method"))
+
+
+def test_the_demo_and_the_recipe_agree_on_phosphene() -> None:
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "simulated" / "phosphene.yaml")
+    assert recipe.method.name == module.METHODS["phosphene"]
+    assert recipe.method.params == REAL_SETTINGS["standard"]["phosphene"]
+
+
+REAL_SETTINGS, REAL_FEATURES = module.SETTINGS, module.FEATURES

@@ -293,7 +293,8 @@ def test_predictions_of_unlabelled_trials(fitted: Path, tiny: Path, tmp_path: Pa
     path = tmp_path / "new.npz"
     np.savez(path, signals=recording.signals, sfreq=100, channel_names=recording.channel_names)
     table = predict(fitted, path, gallery, top=3, fold="fold-01", progress=False)
-    assert list(table.columns) == ["trial", "rank", "stimulus", "concept", "score"]
+    assert list(table.columns) == ["trial", "rank", "stimulus", "concept", "score", "confidence"]
+    assert table["confidence"].isna().all()  # ridge holds no concepts out
     assert len(table) == 3 * recording.n_trials
     assert (table["rank"] == [1, 2, 3] * recording.n_trials).all()
     assert (table.groupby("trial")["score"].diff().dropna() <= 0).all()
@@ -305,6 +306,28 @@ def test_predictions_of_unlabelled_trials(fitted: Path, tiny: Path, tmp_path: Pa
     for other in (tmp_path / "saved", tmp_path / "new-epo.fif"):
         same = predict(fitted, other, gallery, top=3, fold="fold-01", progress=False)
         pd.testing.assert_frame_equal(same, table, check_exact=False, atol=1e-5)
+
+
+def test_predictions_of_a_run_that_held_concepts_out_have_confidence(
+    tiny: Path, tmp_path: Path
+) -> None:
+    run = fit(load_recipe(tiny, NICE), tmp_path / "run", progress=False)
+    where = (tiny.parent / "eeg", tiny.parent / "bank")
+    plain = predict(run, *where, top=55, progress=False)
+    assert plain.groupby("trial")["confidence"].sum().to_numpy() == pytest.approx(1)
+    threshold = float(plain.loc[plain["rank"] == 1, "confidence"].median())
+    table = predict(run, *where, top=55, abstain_below=threshold, progress=False)
+    pd.testing.assert_frame_equal(table.drop(columns="withheld"), plain)
+    best = table[table["rank"] == 1]
+    assert (best["withheld"] == (best["confidence"] < threshold)).all()
+    assert 0 < best["withheld"].sum() < len(best)
+    assert (table["withheld"].to_numpy() == np.repeat(best["withheld"].to_numpy(), 55)).all()
+
+
+def test_nothing_is_withheld_without_confidence(fitted: Path, tiny: Path) -> None:
+    where = (tiny.parent / "eeg", tiny.parent / "bank")
+    with pytest.raises(NotFittedError, match="no confidence"):
+        predict(fitted, *where, fold="fold-01", abstain_below=0.3, progress=False)
 
 
 def test_a_prediction_with_several_decoders_asks_which(fitted: Path, tiny: Path) -> None:

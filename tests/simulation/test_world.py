@@ -44,6 +44,7 @@ def ridge_top1(one: Study, view: str = "original") -> float:
 def test_named_worlds_are_registered_with_distinct_hashes() -> None:
     names = _registry.names("world")
     needed = {"standard", "standard-fmri", "unfoveated", "no-meaning", "zero-signal", "quick"}
+    needed |= {"standard-meg", "standard-ecog", "standard-ecog-voltage", "multimodal"}
     assert needed <= set(names)
     assert len({get_world(name).hash for name in names}) == len(names)
     assert all(get_world(name).name == name for name in names)
@@ -214,7 +215,7 @@ def test_the_same_seed_gives_the_same_bits_and_subjects_do_not_depend_on_each_ot
     assert not np.array_equal(alone.recordings["02"].signals, other.recordings["02"].signals)
 
 
-@pytest.mark.parametrize("modality", ["eeg", "fmri"])
+@pytest.mark.parametrize("modality", ["eeg", "meg", "ecog", "fmri"])
 def test_averages_without_noise_are_the_means_of_the_same_trials(
     study: MakeStudy, modality: str
 ) -> None:

@@ -123,6 +123,15 @@ def test_bvsa_has_three_peaks_by_three_kernels() -> None:
         bvsa_views(c=0.6)
 
 
+def test_words_for_several_views_take_parameters() -> None:
+    assert expand_views("bvsa(c=0.2, step=4)") == bvsa_views(c=0.2, step=4)
+    assert expand_views(["bvsa()"]) == bvsa_views()
+    assert expand_views("fovea(k=45)") == [Fovea(45)]  # a view of that name comes first
+    for spec in ("bvsa(d=1)", "bvsa(c=much)", "bvsa(0.2)", "augmentations(k=15)"):
+        with pytest.raises(DataError, match="cannot read"):
+            expand_views(spec)
+
+
 # --------------------------------------------------------------------------------------- mean_of
 def test_mean_of_composes_vectors() -> None:
     view = get_view("mean_of([original, gaussian(15), fovea])")

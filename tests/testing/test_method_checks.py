@@ -129,7 +129,7 @@ class ChangesParameters(Ridge):
         (IgnoresTheBrain, "does not learn"),
         (DrawsAtRandom, "same seed"),
         (FitsTestRows, "test trials must be refused"),
-        (AllowsOverlap, "training stimulus in the test must be refused"),
+        (AllowsOverlap, "training concept in the test must be refused"),
         (ScalesInPlace, "in place"),
         (ForgetsItsState, "a loaded decoder"),
         (ReturnsNothing, "the decoder itself|NoneType"),

@@ -24,6 +24,17 @@ def test_is_the_moving_average_over_what_there_is() -> None:
     assert torch.equal(brain, before)
 
 
+def test_in_place_gives_the_same() -> None:
+    brain = trials(50)
+    torch.manual_seed(0)
+    apart = smooth(brain)
+    torch.manual_seed(0)
+    assert smooth(brain, inplace=True) is brain
+    assert torch.equal(brain, apart)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert smooth(trials(), probability=1.0).dtype == torch.float32
+
+
 def test_chooses_whole_trials_with_the_probability_and_repeats_with_the_seed() -> None:
     brain = trials(4000)
     torch.manual_seed(3)

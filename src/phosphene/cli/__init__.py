@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from phosphene.cli import ablate, check, data, demo, doctor, evaluate, features, fit, predict
+from phosphene.cli import (
+    ablate,
+    analyse,
+    audit,
+    check,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    fit,
+    predict,
+)
 from phosphene.cli import list as list_command
 from phosphene.cli._output import guarded, start_logging
 
@@ -48,7 +61,10 @@ for _name, _function in (
     ("fit", fit.fit),
     ("evaluate", evaluate.evaluate),
     ("predict", predict.predict),
+    ("compare", compare.compare),
     ("ablate", ablate.ablate),
+    ("analyse", analyse.analyse),
+    ("audit", audit.audit),
     ("check", check.check),
     ("doctor", doctor.doctor),
 ):

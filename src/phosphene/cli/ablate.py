@@ -51,7 +51,7 @@ def ablate(
 
     chosen = load_recipe(recipe, overrides or ())
     if show:
-        rows = known(chosen.method.name)
+        rows = known(chosen.method.name, chosen.method.ablations)
         if not rows:
             say(f"{chosen.method.name} names no switches; --sweep varies any parameter")
             return

@@ -11,7 +11,9 @@ from phosphene.cli._output import Verbose, print_table, say
 
 
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="A small world, under a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small world and four methods, 90 seconds.")
+    ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
         "phosphene-demo"
     ),
@@ -22,7 +24,7 @@ def demo(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Simulate an EEG experiment, train ridge, NICE and UBP, compare them, write a report."""
+    """Simulate an EEG experiment, train and compare the methods, write a report."""
     from phosphene.runs.demo import demo as run_demo
     from phosphene.runs.demo_files import summary_rows
 

@@ -19,8 +19,14 @@ def predict(
         Path, typer.Option("--gallery", help="Folder of pictures, or a saved FeatureBank.")
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Candidates per trial.")] = 5,
+    abstain_below: Annotated[
+        Optional[float],  # noqa: UP045 - older typer reads this form only
+        typer.Option(
+            "--abstain-below", min=0, max=1, help="Mark answers of less confidence as withheld."
+        ),
+    ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - older typer reads this form only
+        Optional[Path],  # noqa: UP045
         typer.Option("--out", "-o", help="CSV file; standard output otherwise."),
     ] = None,
     fold: Annotated[
@@ -29,10 +35,14 @@ def predict(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Rank a gallery for every trial: trial, rank, stimulus, concept, score."""
+    """Rank a gallery for every trial: trial, rank, stimulus, concept, score, confidence.
+
+    Confidence is the probability that a candidate was seen, if what was seen is in the gallery. It
+    is empty where training held no concepts out.
+    """
     from phosphene.runs import predict as predict_run
 
-    table = predict_run(run, recording, gallery, top=top, fold=fold)
+    table = predict_run(run, recording, gallery, top=top, abstain_below=abstain_below, fold=fold)
     if out is None:
         say(table.to_csv(index=False).rstrip("\n"))
         return
@@ -41,4 +51,7 @@ def predict(
     with atomic_path(out) as partial:
         table.to_csv(partial, index=False)
     n = table["trial"].nunique()
-    say(f"{n} trials, {min(top, len(table) // max(n, 1))} candidates each: {out}")
+    said = f"{n} trials, {min(top, len(table) // max(n, 1))} candidates each"
+    if abstain_below is not None:
+        said += f", {int(table.loc[table['rank'] == 1, 'withheld'].sum())} answers withheld"
+    say(f"{said}: {out}")

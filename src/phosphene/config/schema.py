@@ -315,10 +315,20 @@ class ConceptPairsSplit(_Section):
 
 
 class MethodChoice(_Section):
-    """A registered method and its hyper-parameters."""
+    """A registered method and its hyper-parameters.
+
+    Parameters
+    ----------
+    name : str
+    params : dict
+        Parameters of its constructor that differ from the defaults.
+    ablations : dict of str to dict
+        Rows of ``phosphene ablate`` beside those that the method names: parameters by label.
+    """
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
+    ablations: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 class Evaluation(_Section):

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from phosphene._validation import require_columns
 from phosphene.data._ids import resolve_ids
 from phosphene.data._trials import natural_key
-from phosphene.errors import listing
+from phosphene.data.recording import Recording
+from phosphene.data.sketches import content_digests
+from phosphene.errors import LeakError, listing
 
 PARTS = ("train", "validation", "test")
 # Pairs of parts in the order of their importance.
@@ -98,6 +100,29 @@ def shared_positions(parts: Mapping[str, NDArray[np.int64]]) -> tuple[str, str, 
         if shared.size:
             return one, other, shared.tolist()
     return None
+
+
+def refuse_shared_signals(recording: Recording, parts: Mapping[str, NDArray[np.int64]]) -> None:
+    """Raise if a part holds trials with the signals of another part's trials.
+
+    Raises
+    ------
+    LeakError
+        Naming the recordings (subject/session/run).
+    """
+    trials = recording.trials
+    place = (trials["subject"] + "/" + trials["session"] + "/" + trials["run"]).to_numpy()
+    digests = np.array(content_digests(recording))
+    for one, other in combinations(parts, 2):
+        rows = parts[other]
+        again = rows[np.isin(digests[rows], digests[parts[one]]) & (digests[rows] != "")]
+        if len(again):
+            raise LeakError(
+                f"{len(again)} trials in {other} have the signals of trials in {one}",
+                found="subject/session/run " + listing(dict.fromkeys(place[again])),
+                expected="every trial once",
+                fix="a file was copied under another name: leave the copy out",
+            )
 
 
 def _lookup(hashes: Mapping[str, str], trials: pd.DataFrame) -> dict[str, str]:

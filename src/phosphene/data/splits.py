@@ -17,7 +17,12 @@ from phosphene._validation import as_int_index, check_fraction, require_columns
 from phosphene.data._trials import natural_key
 from phosphene.data.blocks import confounded_blocks, warn_if_confounded
 from phosphene.data.heldout import HeldOut
-from phosphene.data.overlaps import PARTS, overlap_table, shared_positions
+from phosphene.data.overlaps import (
+    PARTS,
+    overlap_table,
+    refuse_shared_signals,
+    shared_positions,
+)
 from phosphene.data.recording import Recording
 from phosphene.errors import DataError, LeakError, listing
 
@@ -122,7 +127,13 @@ class Split:
             recording.trials, {name: getattr(self, name) for name in PARTS}, hashes
         )
 
-    def check(self, recording: Recording, hashes: Mapping[str, str] | None = None) -> None:
+    def check(
+        self,
+        recording: Recording,
+        hashes: Mapping[str, str] | None = None,
+        *,
+        signals: bool = False,
+    ) -> None:
         """Raise if the parts share what a split of this kind must not share.
 
         Parameters
@@ -131,13 +142,18 @@ class Split:
             The recording that the positions belong to.
         hashes : mapping of stimulus id to SHA-256, optional
             Content of the images; identical content under two names counts as one stimulus.
+        signals : bool
+            Also look for trials with the same signals in two parts, whatever their names; reads all
+            signals once.
 
         Raises
         ------
         LeakError
             Naming the shared stimuli (kinds "stimulus" and "concept"), concepts ("concept"),
-            subjects, sessions or runs (those kinds).
+            subjects, sessions or runs (those kinds), or the recordings with the same signals.
         """
+        if signals:
+            refuse_shared_signals(recording, {name: getattr(self, name) for name in PARTS})
         forbidden: tuple[str, ...] = (self.kind,)
         if self.kind not in SHARES_STIMULI:
             forbidden = ("stimulus", "image content")

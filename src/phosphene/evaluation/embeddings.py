@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Match = Literal["stimulus", "concept"]
 
+# How the space begins whose vectors went through a decoder's projectors.
+PROJECTED = "projected by "
+
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
@@ -87,11 +90,15 @@ class Embeddings:
             If the two hashes differ: equal dimensions would let a meaningless score through.
         """
         if self.space != gallery.space:
+            projected = any(space.startswith(PROJECTED) for space in (self.space, gallery.space))
             raise SpaceMismatchError(
                 "embeddings and gallery are of different target spaces",
-                found=f"gallery space {gallery.space[:16]}, {gallery.vectors.shape[1]}-d",
-                expected=f"space {self.space[:16]}, {self.vectors.shape[1]}-d",
-                fix="use the bank, the encoder and the layer that the decoder was fitted with"
+                found=f"gallery space {_short(gallery.space)}, {gallery.vectors.shape[1]}-d",
+                expected=f"space {_short(self.space)}, {self.vectors.shape[1]}-d",
+                fix="score by decoder.similarity(recording, bank), or compare with "
+                "decoder.embed_gallery(bank): this decoder leads both sides through projectors"
+                if projected
+                else "use the bank, the encoder and the layer that the decoder was fitted with"
                 + (
                     "; names need a joint model such as CLIP, or a "
                     "phosphene.stimuli.text.TextBridge fitted on training concepts"
@@ -181,6 +188,10 @@ class Gallery:
         means = sums / np.bincount(group)[:, None]
         labels = names.tolist()
         return replace(self, vectors=means, ids=labels, concepts=labels, match="concept")
+
+
+def _short(space: str) -> str:
+    return space if space.startswith(PROJECTED) else space[:16]
 
 
 def gallery_place(bank: FeatureBank, view: str, layer: str | None) -> tuple[str, str | None]:

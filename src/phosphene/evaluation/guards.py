@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from phosphene._validation import refuse_test_trials
+from phosphene.data.sketches import content_digests, copied_recordings, sketch, sketch_trials
 from phosphene.errors import DataError, LeakError, listing
 from phosphene.evaluation._checks import unit_rows
+from phosphene.evaluation._provenance import shared_content, step_records, where
 
 if TYPE_CHECKING:
     from phosphene.data.recording import Recording
@@ -122,6 +124,78 @@ def check_zero_shot(
             f"name: {listing(twins)}",
             expected="no picture in both",
             fix="drop the duplicates from training; StimulusSet.duplicates lists them",
+        )
+
+
+def remember_trials(recording: Recording) -> dict[str, Any]:
+    """A small record of training trials, by which `check_trials` knows them again.
+
+    Parameters
+    ----------
+    recording : Recording
+        Single trials, before anything is averaged.
+
+    Returns
+    -------
+    dict
+        ``names`` and ``content``: sketches of `phosphene.data.sketches`, for JSON.
+
+    Raises
+    ------
+    DataError
+        If the signals of a run are a copy of another's (half of its trials or more, at least two):
+        the same file under another subject, session or run.
+    """
+    digests = content_digests(recording)
+    copies = copied_recordings(recording.trials, digests)
+    copies = copies[(copies["n_shared"] >= 2) & (copies["share"] >= 0.5)]
+    if len(copies):
+        pairs = [f"{r.copy} = {r.recording} ({r.n_shared} trials)" for r in copies.itertuples()]
+        raise DataError(
+            f"{len(copies)} recordings have the same signals as another one",
+            found="subject/session/run " + listing(pairs),
+            expected="every recording once",
+            fix="a file was copied under another name: leave the copy out",
+        )
+    return {"names": sketch_trials(recording.trials), "content": sketch(digests)}
+
+
+def check_trials(known: Mapping[str, Any], recording: Recording) -> None:
+    """Refuse test trials that training has seen, in its signals or in a step fitted before it.
+
+    Parameters
+    ----------
+    known : mapping
+        What `remember_trials` said of the training trials.
+    recording : Recording
+        Single test trials.
+
+    Raises
+    ------
+    LeakError
+        If signals are the same to the bit as those of training trials, or a preprocessing step was
+        fitted on test trials.
+    """
+    if rows := shared_content(known["content"], content_digests(recording)):
+        raise LeakError(
+            f"the signals of {len(rows)} of {recording.n_trials} test trials are in the training "
+            "data",
+            found=f"subject/session/run {listing(where(recording.trials, rows))}; stimuli "
+            + listing(recording.trials["stimulus"].iloc[rows].unique()),
+            expected="no trial in both, under any name",
+            fix="look for a file that was copied, or a split that has trials on both sides",
+        )
+    wrong = [
+        step for step in step_records(recording.history, known["names"], recording.trials)
+        if step.n_seen
+    ]  # fmt: skip
+    if wrong:
+        raise LeakError(
+            f"{wrong[0].step} was fitted on test trials",
+            found=f"{wrong[0].n_seen} of {wrong[0].n_looked_up} test trials, told apart by "
+            f"{wrong[0].level}",
+            expected="steps fitted on training trials",
+            fix="split first; fit the step on the training part and transform both",
         )
 
 

@@ -16,6 +16,11 @@ from typing import Any
 from phosphene.errors import DataError
 
 UNKNOWN = "unknown"
+# What decides a number most; the rest is in the table of the report.
+_CAPTION = (
+    "dataset", "modality", "time_window", "test_repetitions", "split_rule", "zero_shot", "gallery",
+    "gallery_size", "uses_names", "selection",
+)  # fmt: skip
 _PACKAGES = ("phosphene", "numpy", "scipy", "pandas", "scikit-learn", "torch", "mne")
 
 
@@ -81,7 +86,7 @@ class Protocol:
         "preprocessing", "repetitions averaged at test", essential=True
     )
     # training and test
-    split_rule: str | None = _known("split", "rule", essential=True)
+    split_rule: str | None = _known("split", "split rule", essential=True)
     split_kind: str | None = _known("split", "held out", essential=True)
     zero_shot: bool | None = _known("split", "zero-shot", essential=True)
     n_train_trials: int | None = _known("split", "training trials")
@@ -178,7 +183,7 @@ class Protocol:
             (
                 item.metadata["group"],
                 item.metadata["label"],
-                _readable(getattr(self, item.name), item.metadata["unit"]),
+                readable(getattr(self, item.name), item.metadata["unit"]),
             )
             for item in fields(self)
         ]
@@ -210,6 +215,25 @@ class Protocol:
             marks.append("simulated data: these are not measurements of a brain")
         return marks
 
+    def caption(self) -> str:
+        """What a figure of scores must say below it, in one line; what is unknown is left out.
+
+        Examples
+        --------
+        >>> Protocol(dataset="demo", gallery="exact", gallery_size=200, zero_shot=True).caption()
+        'Protocol: dataset demo; zero-shot yes; gallery exact; gallery size 200; scoring inductive.'
+        """
+        said = [
+            f"{label} {readable(getattr(self, name), unit)}"
+            for name, label, unit in (
+                (item.name, item.metadata["label"], item.metadata["unit"])
+                for item in fields(self)
+                if item.name in _CAPTION
+            )
+            if getattr(self, name) is not None
+        ]
+        return "Protocol: " + "; ".join([*said, f"scoring {self.scoring}"]) + "."
+
     @property
     def scoring(self) -> str:
         """Which column of a table a score belongs in: scores of one kind only may share it."""
@@ -228,7 +252,7 @@ class Protocol:
         essential : bool
             Only the fields that must agree before two scores may be compared; otherwise all.
         """
-        here, there = self._without_subject(), other._without_subject()
+        here, there = self.without_subject(), other.without_subject()
         return {
             item.name: (getattr(here, item.name), getattr(there, item.name))
             for item in fields(self)
@@ -236,7 +260,7 @@ class Protocol:
             and getattr(here, item.name) != getattr(there, item.name)
         }
 
-    def _without_subject(self) -> Protocol:
+    def without_subject(self) -> Protocol:
         """The same protocol where the dataset's name does not end in its only subject."""
         if self.dataset is None or self.subjects is None or len(self.subjects) != 1:
             return self
@@ -259,12 +283,12 @@ class Protocol:
             name, (here, there) = next(iter(differ.items()))
             raise DataError(
                 f"results of different protocols cannot be merged: {', '.join(differ)} differ",
-                found=f"{name}: {_readable(there)}",
-                expected=f"{name}: {_readable(here)}",
+                found=f"{name}: {readable(there)}",
+                expected=f"{name}: {readable(here)}",
                 fix="keep them as separate results and compare them with Protocol.differences",
             )
         if self.subjects != other.subjects:
-            self, other = self._without_subject(), other._without_subject()
+            self, other = self.without_subject(), other.without_subject()
         values: dict[str, Any] = {}
         for item in fields(self):
             here, there = getattr(self, item.name), getattr(other, item.name)
@@ -328,7 +352,14 @@ def git_commit() -> str | None:
         return None
 
 
-def _readable(value: Any, unit: str = "") -> str:
+def readable(value: Any, unit: str = "") -> str:
+    """A field's value as people read it.
+
+    Examples
+    --------
+    >>> readable((0.0, 1.0), "s"), readable(None), readable(False), readable(("a", "b"))
+    ('0 to 1 s', 'unknown', 'no', 'a, b')
+    """
     if value is None:
         return UNKNOWN
     if isinstance(value, bool):
@@ -337,7 +368,7 @@ def _readable(value: Any, unit: str = "") -> str:
         if not value:
             return "none"
         joint = " to " if unit and len(value) == 2 else ", "
-        text = joint.join(_readable(v) for v in value)
+        text = joint.join(readable(v) for v in value)
     elif isinstance(value, float):
         text = f"{value:.4g}"
     else:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ class Metric(NamedTuple):
     """How a metric comes from the per-query table."""
 
     column: str
-    statistic: statistics.Statistic
+    statistic: Literal["mean", "median"]
     bounds: tuple[float, float]
     label: str
 

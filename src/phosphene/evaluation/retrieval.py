@@ -41,20 +41,27 @@ def above_and_tied(matrix: Floats, true_col: npt.ArrayLike) -> tuple[Ints, Ints]
     """
     matrix = np.asarray(matrix)
     columns = np.asarray(true_col, dtype=np.int64)
-    if np.isnan(matrix).any():
-        raise DataError("scores hold NaN: there is no rank", found=f"{np.isnan(matrix).sum()} NaN")
+    _refuse_nan(matrix)
     truth = matrix[np.arange(len(matrix)), columns][:, None]
     return (matrix > truth).sum(axis=1), (matrix == truth).sum(axis=1)
 
 
 def above_and_tied_of_all(matrix: Floats) -> tuple[Ints, Ints]:
     """The counts of `above_and_tied` for every column of every row, shape (queries, items)."""
-    order = np.argsort(-np.asarray(matrix), axis=1, kind="stable")
+    matrix = np.asarray(matrix)
+    _refuse_nan(matrix)
+    order = np.argsort(-matrix, axis=1, kind="stable")
     first, last = _tie_limits(np.take_along_axis(matrix, order, axis=1))
     above, tied = np.empty_like(order), np.empty_like(order)
     np.put_along_axis(above, order, first, axis=1)
     np.put_along_axis(tied, order, last - first + 1, axis=1)
     return above, tied
+
+
+def _refuse_nan(matrix: Floats) -> None:
+    # Comparisons with NaN are false and sorting puts it last: a wrong rank rather than none.
+    if np.isnan(matrix).any():
+        raise DataError("scores hold NaN: there is no rank", found=f"{np.isnan(matrix).sum()} NaN")
 
 
 def _tie_limits(ranked: Floats) -> tuple[Ints, Ints]:
@@ -158,6 +165,7 @@ def average_precision(matrix: Floats, relevant: npt.NDArray[np.bool_]) -> npt.ND
     array([5.])
     """
     matrix = np.asarray(matrix)
+    _refuse_nan(matrix)
     if (empty := np.flatnonzero(~relevant.any(axis=1))).size:
         raise DataError(f"queries without a relevant gallery item: {listing(empty)}")
     order = np.argsort(-matrix, axis=1, kind="stable")
@@ -285,23 +293,54 @@ def n_way_curve(
         n = np.arange(2, size + 1)
     else:
         n = np.unique(np.geomspace(2, size, 100).round().astype(np.int64))
-    if n.size == 0 or n.min() < 2 or n.max() > size:
-        raise DataError("N must be between 2 and the size of the gallery", found=listing(n))
-    # hit[g, i]: chance of a hit in N = n[i] when exactly g candidates are above, g = 0 ... G - 1.
-    above = np.arange(size)[:, None]
-    hit = np.zeros((size, len(n)))
-    for j in range(k):
-        hit += np.exp(
-            _log_choose(above, j)
-            + _log_choose(size - 1 - above, n[None, :] - 1 - j)
-            - _log_choose(size - 1, n - 1)[None, :]
-        )
-    summed = np.concatenate([np.zeros((1, len(n))), np.cumsum(hit, axis=0)])
-    a, t = table["n_above"].to_numpy(), table["n_tied"].to_numpy()
-    accuracy = (summed[a + t] - summed[a]) / t[:, None]
+    accuracy = n_way_hits(table["n_above"], table["n_tied"], size, n, k=k)
     return pd.DataFrame(
         {"n": n, "accuracy": accuracy.mean(axis=0), "chance": np.minimum(k / n, 1.0)}
     )
+
+
+def n_way_hits(
+    above: npt.ArrayLike, tied: npt.ArrayLike, size: int, ways: npt.ArrayLike, *, k: int = 1
+) -> npt.NDArray[np.float64]:
+    """Chance of a hit of every query among N candidates; see :func:`n_way_curve`.
+
+    Parameters
+    ----------
+    above, tied : array of int, shape (queries,)
+        Counts of :func:`above_and_tied` in the whole gallery.
+    size : int
+        Candidates in the whole gallery.
+    ways : array of int, shape (sizes,)
+        Values of N from 2 to ``size``.
+    k : int
+        Hits are places up to ``k``.
+
+    Returns
+    -------
+    ndarray, shape (queries, sizes)
+
+    Examples
+    --------
+    >>> n_way_hits([0, 1], [1, 1], 3, [2, 3])
+    array([[1. , 1. ],
+           [0.5, 0. ]])
+    """
+    n = np.asarray(ways, dtype=np.int64)
+    if n.size == 0 or n.min() < 2 or n.max() > size:
+        raise DataError("N must be between 2 and the size of the gallery", found=listing(n))
+    # hit[g, i]: chance of a hit in N = n[i] when exactly g candidates are above, g = 0 ... G - 1.
+    others = np.arange(size)[:, None]
+    hit = np.zeros((size, len(n)))
+    for j in range(k):
+        hit += np.exp(
+            _log_choose(others, j)
+            + _log_choose(size - 1 - others, n[None, :] - 1 - j)
+            - _log_choose(size - 1, n - 1)[None, :]
+        )
+    summed = np.concatenate([np.zeros((1, len(n))), np.cumsum(hit, axis=0)])
+    a, t = np.asarray(above, dtype=np.int64), np.asarray(tied, dtype=np.int64)
+    found: npt.NDArray[np.float64] = (summed[a + t] - summed[a]) / t[:, None]
+    return found
 
 
 def _log_choose(n: npt.ArrayLike, k: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -1,23 +1,19 @@
-"""Intervals and chance: how far a score can be trusted.
-
-Stimuli are resampled by weights (how often each is drawn), so that a resample of a mean is a
-product of matrices; all trials of a stimulus go together.
-"""
+"""Intervals and chance: how far a score can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri, stdtrit
 
 from phosphene import _random
-from phosphene.errors import DataError
-from phosphene.evaluation._checks import Floats, Ints
+from phosphene.errors import DataError, listing
+from phosphene.evaluation import _bootstrap as bootstrap
+from phosphene.evaluation._bootstrap import Interval, Statistic
+from phosphene.evaluation._checks import Ints
 from phosphene.evaluation.retrieval import (
     above_and_tied_of_all,
     expected_hit,
@@ -26,10 +22,7 @@ from phosphene.evaluation.retrieval import (
 )
 from phosphene.evaluation.similarity import Similarity
 
-Statistic = Literal["mean", "median"]
-Interval = tuple[float, float]
 N_RESAMPLES = 2000
-_CHUNK = 1 << 22  # weights held at a time
 
 
 def bootstrap_interval(
@@ -74,7 +67,7 @@ def bootstrap_interval(
     >>> round(low, 1), round(high, 1)
     (0.4, 0.6)
     """
-    scores = _finite(values)
+    scores = bootstrap.finite(values)
     names = np.arange(len(scores)) if stimuli is None else np.asarray(stimuli, dtype=str)
     group = np.unique(names, return_inverse=True)[1]
     n_stimuli = int(group.max()) + 1
@@ -82,14 +75,11 @@ def bootstrap_interval(
         return (np.nan, np.nan)
     tail = (1 - level) / 2
     if bounds is not None and (scores == scores[0]).all() and scores[0] in bounds:
-        return _exact_bound(scores[0], bounds, n_stimuli, tail)
-    draws = _random.generator(random_state, "bootstrap over stimuli")
-    replicates = np.concatenate(
-        [
-            _resampled(scores, group, weights, statistic)
-            for weights in _weights(draws, n_stimuli, n, max(n_stimuli, len(scores)))
-        ]
-    )
+        return bootstrap.exact_bound(scores[0], bounds, n_stimuli, tail)
+    replicates = bootstrap.within_subjects(
+        scores, np.zeros(len(scores), dtype=np.int64), group, statistic=statistic, n=n,
+        random_state=random_state, stream="bootstrap over stimuli",
+    )  # fmt: skip
     low, high = np.quantile(replicates, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -108,11 +98,16 @@ def group_interval(
 ) -> Interval:
     r"""Interval of a group mean by a bootstrap crossed over subjects and stimuli.
 
-    Every replicate draws subjects and stimuli independently; subjects that saw the same stimulus
-    get the same weight for it. Few subjects make the plain percentile interval too short, so the
-    deviations of the replicates are stretched by
-    :math:`\sqrt{S/(S-1)}\; t_{\nu}/z`, where the Satterthwaite degrees of freedom :math:`\nu`
-    weigh the variance between subjects (S - 1) and that between stimuli (I - 1).
+    Subjects and stimuli are both samples, so both are resampled. The plain percentile interval of
+    such a bootstrap is wrong in two ways: with few subjects it is too short, and it counts the
+    noise of single responses three times (Owen 2007, The pigeonhole bootstrap). So the parts of the
+    variance are taken apart: :math:`s^2/S` of the subjects' values, which is what resampling
+    subjects gives once multiplied by S / (S - 1), and the covariance between subjects when the
+    stimuli that they share are resampled, times I / (I - 1). The interval is the mean plus or minus
+    Student's quantile times the root of their sum, with Satterthwaite's degrees of freedom for a
+    sum of variances with S - 1 and I - 1; symmetric on the logit scale where ``bounds`` are finite.
+    It is never shorter than half the interval over stimuli for these very subjects, nor, with two
+    or three subjects, than the whole of that.
 
     Parameters
     ----------
@@ -128,10 +123,10 @@ def group_interval(
     Returns
     -------
     (low, high) : tuple of float
-        For a single subject that of :func:`bootstrap_interval`.
+        For a single subject that of :func:`bootstrap_interval`; NaN for fewer than two stimuli.
     """
     people, who = np.unique(table[subject].astype(str), return_inverse=True)
-    scores = _finite(table[value])
+    scores = bootstrap.finite(table[value])
     if len(people) < 2:
         return bootstrap_interval(
             scores,
@@ -143,42 +138,116 @@ def group_interval(
             bounds=bounds,
         )
     group = np.unique(table[stimulus].astype(str), return_inverse=True)[1]
-    n_stimuli, n_people = int(group.max()) + 1, len(people)
+    n_stimuli = int(group.max()) + 1
+    if n_stimuli < 2:
+        return (np.nan, np.nan)
     tail = (1 - level) / 2
     if bounds is not None and (scores == scores[0]).all() and scores[0] in bounds:
-        return _exact_bound(scores[0], bounds, n_stimuli, tail)
-    draws = _random.generator(random_state, "crossed bootstrap")
-    means = []
-    for weights in _weights(draws, n_stimuli, n, max(n_stimuli, len(scores))):
-        means.append(
-            np.stack(
-                [
-                    _resampled(scores[who == i], group[who == i], weights, statistic)
-                    for i in range(n_people)
-                ],
-                axis=1,
+        return bootstrap.exact_bound(scores[0], bounds, n_stimuli, tail)
+    within = bootstrap.within_subjects(
+        scores, who, group, statistic=statistic, n=n, random_state=random_state,
+        stream="crossed bootstrap",
+    )  # fmt: skip
+    variances = bootstrap.stimulus_variance(within, n_stimuli)
+    observed = _by_subject(scores, who, statistic)
+    low, high = bootstrap.mean_interval(observed, variances, n_stimuli, level, bounds)
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedDifference:
+    """How much one set of scores is above another on the same subjects and stimuli.
+
+    Attributes
+    ----------
+    value : float
+        Mean over subjects of the difference.
+    low, high : float
+        Its interval.
+    by_subject : Series
+        Difference of every subject.
+    by_stimulus : Series
+        Difference of the mean scores of every stimulus, subjects and repetitions pooled.
+    """
+
+    value: float
+    low: float
+    high: float
+    by_subject: pd.Series[float]
+    by_stimulus: pd.Series[float]
+
+
+def paired_difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    value: str,
+    *,
+    statistic: Statistic = "mean",
+    level: float = 0.95,
+    n: int = N_RESAMPLES,
+    random_state: int = 0,
+    bounds: Interval | None = None,
+) -> PairedDifference:
+    """Difference of two sets of scores of the same subjects and stimuli, with its interval.
+
+    Both are resampled with the same weights, so that what makes a stimulus easy for both cancels.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        One row per query, with ``subject`` and ``stimulus``. Several queries of a stimulus
+        (trials, seeds of the training) are pooled.
+    value : str
+        Column of the scores; the difference is ``first`` less ``second``.
+    statistic, level, n, random_state
+        As for :func:`group_interval`.
+    bounds : (low, high), optional
+        Range of a score; the difference lies between low - high and high - low.
+
+    Returns
+    -------
+    PairedDifference
+
+    Raises
+    ------
+    DataError
+        If subjects or stimuli are not the same.
+    """
+    _require_same_pairs(first, second)
+    people, stimuli = (np.unique(first[name].astype(str)) for name in ("subject", "stimulus"))
+    observed, resamples = [], []
+    for table in (first, second):
+        scores = bootstrap.finite(table[value])
+        who = np.searchsorted(people, table["subject"].astype(str))
+        group = np.searchsorted(stimuli, table["stimulus"].astype(str))
+        observed.append(_by_subject(scores, who, statistic))
+        resamples.append(
+            bootstrap.within_subjects(
+                scores,
+                who,
+                group,
+                statistic=statistic,
+                n=n,
+                random_state=random_state,
+                stream="paired bootstrap",
             )
         )
-    within = np.concatenate(means)  # resamples x subjects
-    drawn = _counts(draws, n, n_people)
-    # A subject none of whose stimuli were drawn has no mean in that replicate.
-    there = np.isfinite(within)
-    values = np.where(there, within, 0.0)
-    some = (drawn * there).sum(axis=1) > 0
-    drawn, there, values = drawn[some], there[some], values[some]
-    replicates = (drawn * values).sum(axis=1) / (drawn * there).sum(axis=1)
-    observed = np.array(
-        [_plain(scores[who == i], statistic) for i in range(n_people)], dtype=np.float64
+    gain, within = observed[0] - observed[1], resamples[0] - resamples[1]
+    ends = (np.nan, np.nan)
+    if len(stimuli) >= 2 and len(people) >= 2:
+        variances = bootstrap.stimulus_variance(within, len(stimuli))
+        limits = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+        ends = tuple(bootstrap.mean_interval(gain, variances, len(stimuli), level, limits))
+    elif len(stimuli) >= 2:
+        ends = tuple(np.quantile(within, [(1 - level) / 2, (1 + level) / 2]))
+    means = [table.groupby("stimulus")[value].mean() for table in (first, second)]
+    return PairedDifference(
+        float(gain.mean()),
+        float(ends[0]),
+        float(ends[1]),
+        pd.Series(gain, index=people, name="difference"),
+        (means[0] - means[1]).rename("difference"),
     )
-    centre = float(observed.mean())
-    between = float(observed.var(ddof=1) / n_people)
-    over_stimuli = float((values.sum(axis=1) / there.sum(axis=1)).var())
-    df = _satterthwaite(between, n_people - 1, over_stimuli, n_stimuli - 1)
-    stretch = np.sqrt(n_people / (n_people - 1)) * stdtrit(df, 1 - tail) / ndtri(1 - tail)
-    low, high = centre + stretch * (np.quantile(replicates, [tail, 1 - tail]) - centre)
-    if bounds is not None:
-        low, high = np.clip([low, high], *bounds)
-    return float(low), float(high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,67 +327,24 @@ def chance_by_permutation(
     return Chance(float(table[rows, columns].mean()), null)
 
 
-def _weights(draws: np.random.Generator, size: int, n: int, width: int) -> Iterator[Ints]:
-    """How often each of ``size`` things is drawn, in blocks of resamples that fit in memory."""
-    step = max(1, _CHUNK // width)
-    for start in range(0, n, step):
-        count = min(step, n - start)
-        yield _counts(draws, count, size)
-
-
-def _counts(draws: np.random.Generator, n: int, size: int) -> Ints:
-    """Counts of ``size`` draws with replacement from ``size`` things, ``n`` times."""
-    # Counting uniform draws is about five times as fast as numpy's multinomial for many things.
-    cells = draws.integers(0, size, size=(n, size)) + size * np.arange(n)[:, None]
-    return np.bincount(cells.ravel(), minlength=n * size).reshape(n, size)
-
-
-def _resampled(
-    scores: Floats, group: Ints, weights: Ints, statistic: Statistic
+def _by_subject(
+    scores: npt.NDArray[np.float64], who: Ints, statistic: Statistic
 ) -> npt.NDArray[np.float64]:
-    """Statistic of every resample; NaN where no stimulus of these scores was drawn."""
-    size = weights.shape[1]
-    if statistic == "mean":
-        total = weights @ np.bincount(group, scores, minlength=size)
-        count = weights @ np.bincount(group, minlength=size)
-        with np.errstate(invalid="ignore"):
-            means: npt.NDArray[np.float64] = total / count
-        return means
-    order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    summed = weights[:, group[order]].cumsum(axis=1)
-    whole = summed[:, -1:]
-    # The middle of the sample: the values at which half of the weight is reached from either side.
-    low = ranked[np.argmax(2 * summed >= whole, axis=1)]
-    high = ranked[np.argmax(2 * summed > whole, axis=1)]
-    return np.where(whole[:, 0] > 0, (low + high) / 2, np.nan)
+    """Statistic of every subject."""
+    people = int(who.max()) + 1
+    return np.array([bootstrap.plain(scores[who == i], statistic) for i in range(people)])
 
 
-def _plain(scores: Floats, statistic: Statistic) -> float:
-    return float(np.mean(scores) if statistic == "mean" else np.median(scores))
-
-
-def _exact_bound(value: float, bounds: Interval, n: int, tail: float) -> Interval:
-    low, high = bounds
-    margin = (high - low) * (1 - tail ** (1 / n))
-    if value == high:
-        return float(high - margin), float(high)
-    return float(low), float(low + margin)
-
-
-def _satterthwaite(first: float, df_first: int, second: float, df_second: int) -> float:
-    total = first + second
-    if total == 0:
-        return float(df_first)
-    return total**2 / (first**2 / max(df_first, 1) + second**2 / max(df_second, 1))
-
-
-def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    scores = np.asarray(values, dtype=np.float64)
-    if scores.ndim != 1 or len(scores) == 0:
-        raise DataError("an interval needs one score per query", found=f"shape {scores.shape}")
-    if not np.isfinite(scores).all():
+def _require_same_pairs(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    keys = ["subject", "stimulus"]
+    here, there = (
+        set(table[keys].astype(str).itertuples(index=False, name=None)) for table in (first, second)
+    )
+    if here != there:
+        odd = sorted(here ^ there)
         raise DataError(
-            "scores hold NaN or infinity", found=f"{(~np.isfinite(scores)).sum()} of {len(scores)}"
+            "the two sets of scores are not of the same subjects and stimuli",
+            found=f"{len(odd)} without a partner: "
+            + listing(f"subject {who}, {what}" for who, what in odd),
+            expected="every subject and stimulus in both",
         )
-    return scores

@@ -8,6 +8,7 @@ A method overrides what differs, and nothing else:
 - ``_pick_views``: which level of which target each trial of a batch is compared with;
 - ``_augment``, ``_forward``, ``_loss``: one step;
 - ``_on_epoch_start``, ``_on_epoch_end``, ``_learning_rate``: between steps;
+- ``_finish``: after training, with the held-out training concepts at hand;
 - ``_vector``, ``_project``, ``_scores``: what is embedded, what image-side modules make of the
   bank's vectors, and how candidates are scored (validation included).
 """
@@ -36,8 +37,17 @@ from phosphene.evaluation.embeddings import gallery_place
 from phosphene.evaluation.similarity import Embeddings, Gallery, Similarity
 from phosphene.methods._adaptation import AdaptableDecoder
 from phosphene.methods._decoder import Floats
-from phosphene.methods._inference import cosine_parts, encode_all, score, validator
+from phosphene.methods._inference import (
+    cosine_parts,
+    encode_all,
+    prepare_scores,
+    score,
+    validator,
+)
+from phosphene.methods._projection import GalleryEmbedder, projected_space
 from phosphene.methods._protocol import describe_params
+from phosphene.methods._weights import load_weights
+from phosphene.methods.ranker import Scorer
 from phosphene.objectives.infonce import InfoNCE, Normalise, Temperature
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.training.checkpoint import CheckpointFolder
@@ -69,7 +79,7 @@ class Shapes:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ContrastiveDecoder(AdaptableDecoder):
+class ContrastiveDecoder(GalleryEmbedder, AdaptableDecoder):
     """Base of methods that align a brain encoder with a target space by a contrastive loss.
 
     Parameters
@@ -208,6 +218,11 @@ class ContrastiveDecoder(AdaptableDecoder):
     def _on_epoch_end(self, epoch: int) -> None:
         """Called after the last step of an epoch, before validation."""
 
+    def _finish(
+        self, data: PairedData, held_out: npt.NDArray[np.bool_] | None, bank: FeatureBank
+    ) -> None:
+        """Called once, with the weights that are kept; ``held_out`` marks validation trials."""
+
     def _learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch."""
         return self.lr
@@ -223,6 +238,10 @@ class ContrastiveDecoder(AdaptableDecoder):
         ``_loss``.
         """
         return targets
+
+    def _projects(self) -> bool:
+        """Whether ``_project`` leads into another space, by modules named "... projector"."""
+        return type(self)._project is not ContrastiveDecoder._project
 
     def _scores(self, z: Any, gallery: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Scores (queries, candidates): the cosine by default. Also used for validation.
@@ -329,9 +348,7 @@ class ContrastiveDecoder(AdaptableDecoder):
         device = resolve_device(self.device)
         precision = resolve_precision(self.precision, device)
         self.device_, self.precision_ = str(device), precision
-        held_out = None
-        if self.selection == "held_out_concepts":
-            held_out = validation_mask(train_data, self.validation_fraction, self.random_state)
+        held_out = self._held_out(train_data)
         fingerprint = "" if checkpoint is None else self._fingerprint(train_data, bank)
         targets = self._targets(bank, self.train_stimuli_)
         fitted = None if held_out is None else np.flatnonzero(~held_out)
@@ -393,6 +410,7 @@ class ContrastiveDecoder(AdaptableDecoder):
         history = train(task, data, settings, rows=rows, checkpoint=folder)
         self.history_, self.selected_epoch_ = history.epochs, history.selected_epoch
         self.modules_.zero_grad(set_to_none=True)
+        self._finish(data, held_out, bank)
 
     def _fingerprint(self, recording: Recording, bank: FeatureBank) -> str:
         return sha256_json(
@@ -407,6 +425,9 @@ class ContrastiveDecoder(AdaptableDecoder):
         )
 
     # ------------------------------------------------------------------- inference
+    def _output_space(self) -> str:
+        return projected_space(self) if self._projects() else self.space_
+
     def _embed(self, recording: Recording) -> Floats:
         return self._vector(encode_all(self, recording)).numpy()
 
@@ -436,6 +457,14 @@ class ContrastiveDecoder(AdaptableDecoder):
     ) -> tuple[Embeddings, Gallery]:
         return cosine_parts(self, self._aligned(recording), gallery, ids)
 
+    def _scorer(self, gallery: FeatureBank, ids: Sequence[str]) -> Scorer:
+        return prepare_scores(self, gallery, ids)
+
+    def _held_out(self, recording: Recording) -> npt.NDArray[np.bool_] | None:
+        if self.selection != "held_out_concepts":
+            return None
+        return validation_mask(recording, self.validation_fraction, self.random_state)
+
     # ----------------------------------------------------------------------- state
     def _selection_rule(self) -> str:
         return self.selection
@@ -457,12 +486,6 @@ class ContrastiveDecoder(AdaptableDecoder):
         shapes = Shapes(**self._shapes)
         self._subjects = shapes.subjects
         modules = self._build(shapes)
-        modules.load_state_dict(
-            {
-                name.removeprefix("modules."): torch.from_numpy(np.array(value))
-                for name, value in arrays.items()
-                if name.startswith("modules.")
-            }
-        )
+        load_weights(modules, arrays, type(self).__name__)
         device = resolve_device(self.device)
         self.modules_ = modules.to(device).eval()

@@ -30,11 +30,11 @@ from phosphene.evaluation.similarity import (
     Gallery,
     Similarity,
     cosine_similarity,
-    gallery_embeddings,
 )
 from phosphene.evaluation.transductive import Step, get_steps
 from phosphene.methods import _persistence, _protocol, _transductive
 from phosphene.methods._brain import align, as_recording, repeats
+from phosphene.methods._ranking import RankingMixin
 from phosphene.methods._views import resolve_views
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.training.scaling import ChannelScaler
@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class Decoder(BaseEstimator):  # type: ignore[misc]
+class Decoder(RankingMixin, BaseEstimator):  # type: ignore[misc]
     """Base of all decoders: from a recording to vectors in a target space.
 
     A subclass implements ``_fit`` and ``_embed``, and ``_arrays``/``_restore`` if it keeps more
@@ -136,7 +136,8 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         LeakError
             If test trials are among the data.
         DataError
-            If stimuli are missing in the bank, or channels are flat or hold NaN (by name).
+            If stimuli are missing in the bank, channels are flat or hold NaN (by name), or a
+            recording is there twice.
         """
         started = time.perf_counter()
         recording = as_recording(train)
@@ -147,6 +148,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         self.space_ = bank.space(self.layer_)
         averaged = self.average_repetitions and repeats(recording)
         raw = recording
+        seen = guards.remember_trials(raw)
         if averaged:
             recording = recording.average(by=("subject", "stimulus"))
         self._remember(recording, bank)
@@ -159,6 +161,8 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
             owned=averaged,
         )
         self.training_ = _protocol.training_facts(self, raw, recording, bank, started)
+        self.training_["trials"] = seen
+        self._calibrate_held_out(raw, recording, bank)
         return self
 
     def _choose_views(self, bank: FeatureBank) -> tuple[list[str], str]:
@@ -178,7 +182,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         self.n_times_ = int(recording.shape[2]) if len(recording.shape) == 3 else None
         self.sfreq_ = None if recording.sfreq is None else float(recording.sfreq)
         self.modality_ = str(recording.modality)
-        self.n_outputs_ = int(bank.dim(self.layer_))
+        self.n_outputs_ = self._output_width(bank)
 
     def _fit(
         self,
@@ -210,6 +214,14 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         """Vectors (trials, dimensions) of an aligned recording."""
         raise TypeError(f"{type(self).__name__} does not say how it embeds")
 
+    def _output_space(self) -> str:
+        """Space of the vectors of ``_embed``."""
+        return self.space_
+
+    def _output_width(self, bank: FeatureBank) -> int:
+        """Their dimension."""
+        return int(bank.dim(self.layer_))
+
     def embed(self, recording: Any) -> Embeddings:
         """Decode each trial into the target space.
 
@@ -231,7 +243,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
             If channels are missing (by name) or the time axis differs.
         """
         aligned = self._aligned(recording)
-        return Embeddings(self._embed(aligned), aligned.trials, self.space_)
+        return Embeddings(self._embed(aligned), aligned.trials, self._output_space())
 
     def similarity(
         self, recording: Any, gallery: FeatureBank, *, ids: Sequence[str] | None = None
@@ -258,8 +270,11 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         self, recording: Any, gallery: FeatureBank, ids: Sequence[str] | None
     ) -> tuple[Embeddings, Gallery]:
         """Queries and candidates whose cosine is the score, for steps that change queries."""
-        candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
-        return self.embed(recording), candidates
+        return self._queries(recording), self._candidates(gallery, ids)
+
+    def _queries(self, recording: Any) -> Embeddings:
+        """Vectors of the trials whose cosine with those of ``_candidates`` is the score."""
+        return self.embed(recording)
 
     def evaluate(
         self,
@@ -270,6 +285,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         repetitions: Literal["all"] | int = "all",
         zero_shot: bool = True,
         transductive: str | Step | Sequence[str | Step] = (),
+        labels: str | None = None,
         name: str | None = None,
     ) -> Result:
         """Retrieve the seen stimulus of held-out trials.
@@ -291,6 +307,9 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
             Steps that score the queries of a person together, in their order, e.g.
             ``("whiten", "csls(k=10)", "hungarian")``; see `phosphene.evaluation.transductive`.
             None by default; the result says which were used.
+        labels : str, optional
+            Column of the test trials with the answers, ``"stimulus"``, for rules of scoring that
+            read them; the result is marked. Refused where no rule does.
         name : str, optional
             Name of the result; the method's by default.
 
@@ -308,6 +327,7 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         started = time.perf_counter()
         limit = _limit(repetitions)
         steps = get_steps(transductive)
+        self._check_labels(labels)
         held = test if isinstance(test, HeldOut) else self._read(test)
         if zero_shot:  # before the data are opened: what is refused has not been looked at
             guards.check_zero_shot(
@@ -325,10 +345,12 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
         else:
             recording = held
         recording = canonical(recording, gallery)
+        if "trials" in self.training_:  # decoders that were saved by older versions lack it
+            guards.check_trials(self.training_["trials"], recording)
         queries = recording.average(by=("subject", "stimulus"), max_repetitions=limit)
         if ids is None:
             ids = list(dict.fromkeys(recording.trials["stimulus"].astype(str)))
-        scores = _transductive.scores(self, queries, gallery, ids, steps)
+        scores = _transductive.scores(self, queries, gallery, ids, steps, labels)
         return _protocol.result(
             self,
             scores,
@@ -340,6 +362,15 @@ class Decoder(BaseEstimator):  # type: ignore[misc]
             name=name,
             started=started,
         )
+
+    def _check_labels(self, labels: object) -> None:
+        """Refuse answers that no rule of scoring reads, before the test data are opened."""
+        if labels is not None:
+            raise DataError(
+                f"the scores of this {type(self).__name__} read no answers",
+                found=f"labels={labels!r}",
+                fix="leave labels out",
+            )
 
     def _read(self, brain: Any) -> Recording:
         shape = np.shape(brain[0]) if isinstance(brain, tuple) else ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from phosphene.data.recording import Recording
 from phosphene.evaluation.similarity import Embeddings, Gallery, Similarity, gallery_embeddings
@@ -78,15 +79,19 @@ def score(
     aligned: Recording,
     gallery: FeatureBank,
     ids: Sequence[str] | None,
+    rule: Callable[..., torch.Tensor] | None = None,
 ) -> Similarity:
-    """Scores (trials, candidates) by the method's rule; see ``ContrastiveDecoder.similarity``."""
+    """Scores (trials, candidates) by the method's rule; see ``ContrastiveDecoder.similarity``.
+
+    ``rule`` takes the place of ``_scores`` where a method reads more than z and the gallery.
+    """
     candidates = gallery_embeddings(gallery, ids, decoder.gallery_view_, decoder.layer_)
     z = encode_all(decoder, aligned)
     embedded = Embeddings(decoder._vector(z).numpy(), aligned.trials, decoder.space_)
     embedded.require_space(candidates)
     # In float64, so that a query's scores do not depend on the batch that it comes in.
     wide = _projected(decoder, gallery, candidates.ids)
-    matrix = decoder._scores(cast_all(z, torch.float64), wide)
+    matrix = (rule or decoder._scores)(cast_all(z, torch.float64), wide)
     return Similarity(
         matrix.numpy(),
         aligned.trials,
@@ -94,6 +99,27 @@ def score(
         candidates.concepts,
         uses_gallery_text=candidates.uses_names or decoder._uses_names(),
     )
+
+
+def prepare_scores(
+    decoder: ContrastiveDecoder, gallery: FeatureBank, ids: Sequence[str]
+) -> Callable[[Recording], npt.NDArray[Any]]:
+    """A function from aligned trials to their scores, with the candidates read and projected."""
+    from phosphene.methods._contrastive import ContrastiveDecoder  # which imports this module
+
+    wide = _projected(decoder, gallery, ids)
+    rule: Callable[..., torch.Tensor] = decoder._scores
+    if type(decoder)._scores is ContrastiveDecoder._scores:  # then candidates are scaled once
+        units = nn.functional.normalize(wide["image"], dim=1).T
+
+        def rule(z: Any, _: Any) -> torch.Tensor:
+            return nn.functional.normalize(decoder._vector(z), dim=1) @ units
+
+    def scores(aligned: Recording) -> npt.NDArray[Any]:
+        found = rule(cast_all(encode_all(decoder, aligned), torch.float64), wide)
+        return found.numpy().astype(np.float32)
+
+    return scores
 
 
 @torch.no_grad()
@@ -119,7 +145,9 @@ def cosine_parts(
     vectors = decoder._vector(encode_all(decoder, aligned)).numpy()
     images = _projected(decoder, gallery, candidates.ids)["image"].numpy()
     embeddings = Embeddings(vectors, aligned.trials, decoder.space_)
-    return embeddings, replace(candidates, vectors=images)
+    embeddings.require_space(candidates)
+    space = decoder._output_space()
+    return replace(embeddings, space=space), replace(candidates, vectors=images, space=space)
 
 
 def validator(

@@ -24,6 +24,36 @@ def at_depth(layers: Sequence[str], depth: float) -> str:
     return layers[round(depth * (len(layers) - 1))]
 
 
+def several(layers: Sequence[str]) -> list[str]:
+    """Distinct layers, two or more.
+
+    Raises
+    ------
+    DataError
+    """
+    distinct = list(dict.fromkeys(layers))
+    if len(distinct) < 2:
+        raise DataError(
+            "SAMGA mixes layers and needs at least two",
+            found=listing(distinct),
+            fix="extract the bank with several layers; ShallowAlignment takes one",
+        )
+    return distinct
+
+
+def check_routing(routing: str, rate: float) -> None:
+    """Refuse settings of SAMGA's router that mean nothing.
+
+    Raises
+    ------
+    DataError
+    """
+    if routing not in ("subject", "shared", "uniform"):
+        raise DataError("unknown routing", found=routing, expected="subject, shared or uniform")
+    if not 0 < rate < float("inf"):
+        raise DataError("router_rate is a factor", found=rate, expected="a positive number")
+
+
 def require_layers(gallery: FeatureBank, spaces: Mapping[str, str]) -> None:
     """Refuse a gallery that lacks a layer, or has it in another space; the error names the layer.
 
@@ -48,11 +78,22 @@ def require_layers(gallery: FeatureBank, spaces: Mapping[str, str]) -> None:
             )
 
 
-class Router(nn.Module):
-    """Weights of layers (B, L) from subject codes (B,); -1 is nobody known."""
+def mix(layers: Mapping[str, torch.Tensor], weights: torch.Tensor) -> torch.Tensor:
+    """Candidates (C, D) of layers (C, D) each, by one weight per layer (L,)."""
+    wide = torch.stack(list(layers.values()), dim=1)
+    return (wide * weights.to(wide)[None, :, None]).sum(1)
 
-    def __init__(self, n_layers: int, n_subjects: int) -> None:
+
+class Router(nn.Module):
+    """Weights of layers (B, L) from subject codes (B,); -1 is nobody known.
+
+    Logits are ``rate`` times the parameters. Adam's steps do not depend on the size of gradients,
+    so that logits move ``rate`` times as far per step as other parameters do.
+    """
+
+    def __init__(self, n_layers: int, n_subjects: int, rate: float = 1.0) -> None:
         super().__init__()
+        self.rate = rate
         self.shared = nn.Parameter(torch.zeros(n_layers))
         self.own = nn.Parameter(torch.zeros(n_subjects, n_layers))
 
@@ -62,7 +103,7 @@ class Router(nn.Module):
         if self.training:
             uses = uses & (torch.rand(len(subject), device=subject.device) >= p_subject)
         own = self.own.index_select(0, subject.clamp_min(0)) * uses[:, None]
-        weights = torch.softmax((self.shared + own).float(), dim=1)
+        weights = torch.softmax(self.rate * (self.shared + own).float(), dim=1)
         if not self.training:
             return weights
         kept = torch.rand(weights.shape, device=subject.device) >= p_layer

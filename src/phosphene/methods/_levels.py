@@ -63,3 +63,18 @@ def smooth_level(judged: torch.Tensor, smoothed: torch.Tensor, z: float) -> torc
     """How far below the mean, in half widths of the interval, clipped to [-1, 1], shape (B,)."""
     half = (z * smoothed.std()).clamp_min(torch.finfo(smoothed.dtype).tiny)
     return ((smoothed.mean() - judged) / half).clamp(-1, 1)
+
+
+def start_levels(state: dict[str, torch.Tensor], n: int, device: torch.device) -> None:
+    """Put the levels of n trials into the state of a training, the middle one for all."""
+    zeros = torch.zeros(n, dtype=torch.long, device=device)
+    state.update(level=zeros, next_level=zeros.clone(), smoothed=torch.ones(n, device=device))
+
+
+def choose_levels(
+    state: dict[str, torch.Tensor], similarity: torch.Tensor, index: torch.Tensor
+) -> None:
+    """UBP's rule for a batch: smoothing .3, interval of 95 %; it counts from the next epoch on."""
+    smoothed = smooth_similarity(state["smoothed"], index, similarity, 0.3)
+    level = discrete_level(similarity, smoothed, critical_value(0.05))
+    state["next_level"].index_copy_(0, index, level)

@@ -24,15 +24,17 @@ def scores(
     gallery: FeatureBank,
     ids: Sequence[str],
     steps: Sequence[Step],
+    labels: str | None = None,
 ) -> Similarity:
-    """The decoder's own scores, changed by the steps.
+    """The decoder's own scores, changed by the steps; ``labels`` for rules that read answers.
 
     Raises
     ------
     DataError
         If query vectors are to be whitened and the decoder's score is not a cosine of them.
     """
-    found = decoder.similarity(queries, gallery, ids=ids)
+    answers = {} if labels is None else {"labels": labels}
+    found = decoder.similarity(queries, gallery, ids=ids, **answers)
     for step in steps:
         if isinstance(step, Whiten):
             found = _whitened(decoder, queries, gallery, found, step)

@@ -140,7 +140,14 @@ class NeuroBridge(ContrastiveDecoder):
         return modules
 
     def _augment(self, brain: torch.Tensor) -> torch.Tensor:
-        return smooth(brain, self.smoothing_kernel, self.smoothing_probability)
+        # The batch was gathered for this step alone.
+        return smooth(brain, self.smoothing_kernel, self.smoothing_probability, inplace=True)
+
+    def _projects(self) -> bool:
+        return self.projection is not None
+
+    def _output_width(self, bank: FeatureBank) -> int:
+        return self.projection or super()._output_width(bank)
 
     def _forward(self, brain: torch.Tensor, subject: torch.Tensor) -> Any:
         z = self._encode(brain, subject=subject)
@@ -149,9 +156,14 @@ class NeuroBridge(ContrastiveDecoder):
     def _project(self, targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if self.projection is None:
             return targets
-        project = self.modules_["image_projector"]
-        pictures = {name: project(v) for name, v in targets.items() if name != "stimulus"}
-        return {**targets, **pictures}
+        pictures = {name: v for name, v in targets.items() if name != "stimulus"}
+        rows = [len(v) for v in pictures.values()]
+        # All of them in one product.
+        stacked = (
+            torch.cat([*pictures.values()]) if len(rows) > 1 else next(iter(pictures.values()))
+        )
+        projected = self.modules_["image_projector"](stacked).split(rows)
+        return {**targets, **dict(zip(pictures, projected, strict=True))}
 
     def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
         return super()._loss(z, self._project(targets), index)

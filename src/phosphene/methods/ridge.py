@@ -19,7 +19,7 @@ import numpy as np
 
 from phosphene._registry import register
 from phosphene.decoding.ridge import ALPHAS, RidgeLOO
-from phosphene.evaluation.similarity import Embeddings, Gallery, gallery_embeddings
+from phosphene.evaluation.similarity import Embeddings, Gallery
 from phosphene.methods._contracts import LinearDecoder
 from phosphene.methods._decoder import Floats
 from phosphene.stimuli.bank import FeatureBank
@@ -71,15 +71,17 @@ class Ridge(LinearDecoder):
         self.offset_ = model.intercept_ - self.target_mean_
         return model.coef_.T, model.intercept_
 
-    def _cosine_parts(
-        self, recording: Any, gallery: FeatureBank, ids: Sequence[str] | None
-    ) -> tuple[Embeddings, Gallery]:
-        """Queries and candidates relative to the training mean."""
+    def _queries(self, recording: Any) -> Embeddings:
+        """Decoded vectors relative to the training mean."""
         if not self.centre:
-            return super()._cosine_parts(recording, gallery, ids)
+            return super()._queries(recording)
         aligned = self._aligned(recording)
-        candidates = gallery_embeddings(gallery, ids, self.gallery_view_, self.layer_)
         deviation = self._features(aligned) @ self.coef_ + self.offset_
-        queries = Embeddings(deviation, aligned.trials, self.space_)
-        queries.require_space(candidates)  # before the mean of other vectors is taken off
-        return queries, replace(candidates, vectors=candidates.vectors - self.target_mean_)
+        return Embeddings(deviation, aligned.trials, self.space_)
+
+    def _candidates(self, gallery: FeatureBank, ids: Sequence[str] | None) -> Gallery:
+        """Candidates relative to the training mean, if they are of its space."""
+        found = super()._candidates(gallery, ids)
+        if not self.centre or found.space != self.space_:  # others are refused when compared
+            return found
+        return replace(found, vectors=found.vectors - self.target_mean_)

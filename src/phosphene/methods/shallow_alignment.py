@@ -91,8 +91,10 @@ class ShallowAlignment(ContrastiveDecoder):
         if self.layer is None:
             self.layer_ = at_depth(bank.layers, self.depth)
             self.space_ = bank.space(self.layer_)
-        self.n_outputs_ = self.projection
         super()._fit(train_data, bank, checkpoint=checkpoint, progress=progress, owned=owned)
+
+    def _output_width(self, bank: FeatureBank) -> int:
+        return self.projection
 
     def _build(self, shapes: Shapes) -> nn.ModuleDict:
         width = shapes.widths["image"]

@@ -22,7 +22,8 @@ Where we chose, and where we differ:
   are of unit length and the scale is 1/0.07, as in CLIP: the length of a picture's vector means
   nothing, and cosines alone are too small for a scale of 2.73 [ours].
 - The reconstructors, their loss, its weight .5 for each of the two and its linear ramp over 5
-  epochs are [ours]: `phosphene.objectives.masked`.
+  epochs are [ours]: `phosphene.objectives.masked`. For speed they are small (32 wide, one head),
+  hide the same tokens in all rows of a batch, and positions enter keys but not values.
 - Gradients reach the projector through the anchor too unless ``stop_gradient=True`` [ours].
 - Optimiser, batch size, number of epochs and smoothing are NeuroBridge's [ours].
 - The epoch is chosen by accuracy on held-out training concepts [ours].
@@ -46,8 +47,9 @@ from phosphene._registry import register
 from phosphene.errors import DataError
 from phosphene.methods._contracts import Shapes
 from phosphene.methods.neurobridge import NeuroBridge
+from phosphene.objectives._unit import unit
 from phosphene.objectives.infonce import InfoNCE
-from phosphene.objectives.masked import MaskedReconstruction, Reconstructor
+from phosphene.objectives.masked import MaskedReconstruction, Reconstructor, mean_square_one
 from phosphene.stimuli.bank import FeatureBank
 
 _NO_MASKING: Mapping[str, Any] = {"image_reconstruction": False, "brain_reconstruction": False}
@@ -149,12 +151,17 @@ class SSR(NeuroBridge):
 
     def _build(self, shapes: Shapes) -> nn.ModuleDict:
         modules = super()._build(shapes)
+        objective: Any = modules["objective"]
+        objective.unit_targets = True  # `_loss` scales them
         if self.anchor and self.augmented_original:
-            modules["image_objective"] = InfoNCE("both", "fixed")
+            modules["image_objective"] = InfoNCE("none", "fixed")
         width = self.projection or shapes.widths["image"]
         for name in self._reconstructions():
             modules[name] = self._named(
-                name, lambda: MaskedReconstruction(width, self.mask_ratio, self.reconstructor)
+                name,
+                lambda: MaskedReconstruction(
+                    width, self.mask_ratio, self.reconstructor, scaled_inputs=True
+                ),
             )
         return modules
 
@@ -170,17 +177,21 @@ class SSR(NeuroBridge):
 
     def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
         modules, ids = self.modules_, targets.get("stimulus")
-        targets = self._project(targets)
-        augmented = targets["image"]
-        terms = [modules["objective"](z, augmented, ids)]
-        if self.anchor:
-            original = targets["original"]
-            original = original.detach() if self.stop_gradient else original
-            terms.append(modules["objective"](z, original, ids))
-            if self.augmented_original:
-                terms.append(modules["image_objective"](augmented, original, ids))
+        # Scaled to unit length once for all terms that take them so.
+        z, pictures = z.float(), self._project(targets)
+        long = {name: v.float() for name, v in pictures.items() if name != "stimulus"}
+        short = {name: unit(v) for name, v in long.items()}
+        compared = long if self.normalise == "none" else short
+        if self.stop_gradient:
+            compared, short = ({**v, "original": v["original"].detach()} for v in (compared, short))
+        terms = [modules["objective"](z, v, ids) for v in compared.values()]
+        if "image_objective" in modules:
+            terms.append(modules["image_objective"](short["image"], short["original"], ids))
         loss: torch.Tensor = sum(terms[1:], terms[0]) / len(terms)
-        for name in self._reconstructions():
-            own, other = (augmented, z) if name == "image_reconstruction" else (z, augmented)
+        if names := self._reconstructions():
+            # The two share their inputs, of a mean square of 1.
+            pair = (short["image"] * z.shape[1] ** 0.5, mean_square_one(z))
+        for name in names:
+            own, other = pair if name == "image_reconstruction" else pair[::-1]
             loss = loss + self._ramp * self.reconstruction_weight * modules[name](own, other)
         return loss

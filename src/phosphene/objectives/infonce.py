@@ -11,6 +11,7 @@ from torch import nn
 from phosphene._matmul import product
 from phosphene._registry import register
 from phosphene.errors import DataError
+from phosphene.objectives._unit import unit
 
 Normalise = Literal["both", "target", "none"]
 Temperature = Literal["exp", "softplus", "raw", "fixed"]
@@ -133,9 +134,9 @@ class InfoNCE(nn.Module):
         with torch.autocast(device, enabled=False):
             z, v = _wide(z), _wide(v)
             if self.normalise == "both":
-                z = nn.functional.normalize(z, dim=1)
+                z = unit(z)
             if self.normalise != "none" and not self.unit_targets:
-                v = nn.functional.normalize(v, dim=1)
+                v = unit(v)
             loss, true = _Contrast.apply(z, v, self.scale, ids, low)  # type: ignore[no-untyped-call]
             return loss, true
 

@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from phosphene._matmul import Linear
+from phosphene._matmul import Linear, affine
 from phosphene.errors import DataError
+from phosphene.objectives._unit import unit
 
 Reconstructor = Literal["attention", "mlp"]
 
@@ -41,9 +42,9 @@ class MaskedReconstruction(nn.Module):
     """Loss of reconstructing hidden tokens of one vector from the rest of it and another vector.
 
     Both vectors are scaled to a mean square of 1 and cut into tokens. A fixed number of tokens of
-    ``own``, drawn per row from torch's global generator, is hidden. The loss is the mean of
-    1 - cosine over hidden tokens; no gradient flows to them as targets, while visible tokens and
-    the other vector are trained through.
+    ``own``, drawn once per batch from torch's global generator, is hidden in all of its rows. The
+    loss is the mean of 1 - cosine over hidden tokens; no gradient flows to them as targets, while
+    visible tokens and the other vector are trained through.
 
     Parameters
     ----------
@@ -54,14 +55,16 @@ class MaskedReconstruction(nn.Module):
     reconstructor : {"attention", "mlp"}
         "attention": one block in which hidden tokens (a learned token plus position) attend to the
         other vector's tokens and to the visible ones, then a feed-forward layer and a linear
-        layer back. "mlp": one hidden layer of D on both vectors side by side, with learned
-        numbers in the place of what is hidden.
+        layer back. Keys are linear in the tokens, plus a position. "mlp": one hidden layer of D
+        on both vectors side by side, with learned numbers in the place of what is hidden.
     max_tokens : int
         Tokens of a vector; fewer where that does not divide its width.
     hidden : int
         Width of the attention block.
     heads : int
         Attention heads, a divisor of ``hidden``.
+    scaled_inputs : bool
+        The vectors come with a mean square of 1 and need not be scaled again.
 
     Examples
     --------
@@ -79,10 +82,12 @@ class MaskedReconstruction(nn.Module):
         reconstructor: Reconstructor = "attention",
         *,
         max_tokens: int = 16,
-        hidden: int = 64,
-        heads: int = 4,
+        hidden: int = 32,
+        heads: int = 1,
+        scaled_inputs: bool = False,
     ) -> None:
         super().__init__()
+        self.scaled_inputs = scaled_inputs
         if not 0 < mask_ratio <= 1:
             raise DataError(
                 "mask_ratio is the share of tokens that are hidden",
@@ -117,40 +122,56 @@ class MaskedReconstruction(nn.Module):
         torch.Tensor
             Scalar, float32.
         """
-        masked, visible = self.draw(len(own), own.device)
+        masked, visible = self.draw(own.device)
         mine, theirs = self._tokens(own), self._tokens(other)
-        predicted = self.fill(mine, theirs, masked, visible).float()
-        target = mine.detach().flatten(0, 1).index_select(0, masked.flatten())
-        cosine = nn.functional.cosine_similarity(predicted, target.float(), dim=1)
-        return 1 - cosine.mean()
+        # Small products between large passes over memory: in bf16 the casts cost more than they
+        # save.
+        with torch.autocast(own.device.type, enabled=False):
+            predicted = self.fill(mine, theirs, masked, visible)
+            target = mine.detach().index_select(1, masked).flatten(0, 1)
+            # By its parts: no vector is scaled, and nothing is kept of the target's length.
+            lengths = predicted.norm(dim=1) * target.norm(dim=1)
+            cosine: torch.Tensor = (predicted * target).sum(1) / lengths.clamp_min(1e-8)
+            return 1 - cosine.mean()
 
-    def draw(self, n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Hidden and visible tokens of n rows, as row numbers of all tokens (n * tokens)."""
-        order = torch.rand(n, self.tokens, device=device).argsort(1)
-        order += torch.arange(n, device=device)[:, None] * self.tokens
-        return order[:, : self.n_masked], order[:, self.n_masked :]
+    def draw(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of the hidden and of the visible tokens of a batch."""
+        order = torch.rand(self.tokens, device=device).argsort()
+        return order[: self.n_masked], order[self.n_masked :]
 
     def _tokens(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, tokens, token width) of vectors with a mean square of 1."""
-        scaled: torch.Tensor = nn.functional.normalize(x.float(), dim=1) * x.shape[1] ** 0.5
+        scaled = x.float() if self.scaled_inputs else mean_square_one(x.float())
         return scaled.view(len(x), self.tokens, -1)
 
 
+def mean_square_one(x: torch.Tensor) -> torch.Tensor:
+    """Rows (B, D) scaled to a mean square of 1, which is a length of the square root of D."""
+    scaled: torch.Tensor = unit(x) * x.shape[1] ** 0.5
+    return scaled
+
+
 class _CrossAttention(nn.Module):
-    """One block: hidden tokens ask, the other vector and the visible tokens answer."""
+    """One block: hidden tokens ask, the other vector and the visible tokens answer.
+
+    What is asked depends on positions alone, so that it is the same for all rows. Queries times
+    keys are therefore one linear map of the tokens, ``(q W_k) x``, and neither keys nor values are
+    made: tokens are mixed first and mapped then, by values and output in one matrix.
+    """
 
     def __init__(self, tokens: int, token: int, hidden: int, heads: int) -> None:
         super().__init__()
         if hidden % heads:
             raise DataError("heads share the hidden width", found=f"{hidden} in {heads} heads")
-        self.tokens, self.hidden, self.heads = tokens, hidden, heads
-        self.own, self.other = Linear(token, hidden), Linear(token, hidden)
-        self.own_position = nn.Parameter(0.5 * torch.randn(tokens, hidden))
-        self.other_position = nn.Parameter(0.5 * torch.randn(tokens, hidden))
+        self.tokens, self.heads, self.each = tokens, heads, hidden // heads
         self.mask = nn.Parameter(0.02 * torch.randn(hidden))
-        self.asks, self.answers = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.query, self.key_value = Linear(hidden, hidden), Linear(hidden, 2 * hidden)
-        self.out = Linear(hidden, hidden)
+        self.position = nn.Parameter(0.5 * torch.randn(tokens, hidden))
+        self.other_keys = nn.Parameter(0.5 * torch.randn(tokens, hidden))
+        self.own_keys = nn.Parameter(0.5 * torch.randn(tokens, hidden))
+        self.asks = nn.LayerNorm(hidden)
+        self.query = Linear(hidden, hidden)
+        self.key = Linear(token, hidden, bias=False)
+        self.out = Linear(heads * token, hidden)
         self.feed = nn.Sequential(
             nn.LayerNorm(hidden), Linear(hidden, 2 * hidden), nn.GELU(), Linear(2 * hidden, hidden)
         )
@@ -164,25 +185,26 @@ class _CrossAttention(nn.Module):
         visible: torch.Tensor,
     ) -> torch.Tensor:
         """Reconstructed tokens (B * masked, token width)."""
-        n, shown = len(own), visible.flatten()
-        # All asked per position first: there are few of them, and rows only pick among them.
-        states = self.mask + self.own_position
-        place = masked.flatten() % self.tokens
-        asking = states.index_select(0, place)
-        queries = self.query(self.asks(states)).index_select(0, place)
-        rest = self.own(own.flatten(0, 1).index_select(0, shown))
-        rest = rest + self.own_position.index_select(0, shown % self.tokens)
-        whole = self.other(other.flatten(0, 1)).unflatten(0, (n, -1)) + self.other_position
-        context = torch.cat([whole, rest.view(n, -1, self.hidden)], dim=1)
-        both = self.key_value(self.answers(context).flatten(0, 1))
-        keys, values = both.view(n, -1, 2, self.heads, self.hidden // self.heads).permute(
-            2, 0, 3, 1, 4
-        )
-        asked = queries.view(n, -1, self.heads, self.hidden // self.heads).transpose(1, 2)
-        answer = nn.functional.scaled_dot_product_attention(asked, keys, values)
-        x = asking + self.out(answer.transpose(1, 2).reshape(-1, self.hidden))
+        n, asked = len(own), len(masked)
+        context = torch.cat([other, own.index_select(1, visible)], dim=1)
+        place = torch.cat([self.other_keys, self.own_keys.index_select(0, visible)])
+        states = self.mask + self.position.index_select(0, masked)
+        queries = self.query(self.asks(states)).view(asked, self.heads, self.each)
+        queries = queries / self.each**0.5
+        # (asked * heads, token width) and (context, asked * heads).
+        by_token = torch.einsum("ahd,hdt->aht", queries, self._heads(self.key.weight.T).mT)
+        by_place = torch.einsum("ahd,hcd->cah", queries, self._heads(place))
+        scores = affine(context.flatten(0, 1), by_token.flatten(0, 1))
+        scores = scores.view(n, len(place), -1) + by_place.flatten(1)
+        mixed = torch.bmm(scores.softmax(1).mT, context)
+        x = self.out(mixed.view(n * asked, -1)).view(n, asked, -1) + states
+        x = x.flatten(0, 1)
         filled: torch.Tensor = self.back(x + self.feed(x))
         return filled
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(rows, hidden) as (heads, rows, hidden / heads)."""
+        return x.view(len(x), self.heads, self.each).transpose(0, 1)
 
 
 class _Perceptron(nn.Module):
@@ -202,8 +224,7 @@ class _Perceptron(nn.Module):
         visible: torch.Tensor,
     ) -> torch.Tensor:
         """Reconstructed tokens (B * masked, token width)."""
-        hidden = torch.zeros(own.shape[:2], dtype=torch.bool, device=own.device)
-        hidden.view(-1).index_fill_(0, masked.flatten(), True)
-        left = torch.where(hidden[..., None], self.mask, own)
+        filler = self.mask.index_select(0, masked).expand(len(own), -1, -1)
+        left = own.index_copy(1, masked, filler)
         filled: torch.Tensor = self.layers(torch.cat([left.flatten(1), other.flatten(1)], dim=1))
-        return filled.view(-1, own.shape[2]).index_select(0, masked.flatten())
+        return filled.view_as(own).index_select(1, masked).flatten(0, 1)

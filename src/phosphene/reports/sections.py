@@ -68,7 +68,8 @@ def accuracy_section(about: ReportContext) -> Section:
         figure_html(
             _pair(about),
             "Accuracy with 95 % intervals; dots are subjects, dotted is chance"
-            + (", dashed the noise ceiling." if _ceilings(about) else "."),
+            + (", dashed the noise ceiling. " if _ceilings(about) else ". ")
+            + _protocol(about),
         )
     ]
     sizes = {r: set(r.table["n_gallery"]) for r in about.methods.values()}
@@ -78,7 +79,7 @@ def accuracy_section(about: ReportContext) -> Section:
                 _curves(about),
                 "Left: expected top-1 accuracy with the true image among N candidates drawn from "
                 "the gallery, exact rather than sampled. Right: share of the queries whose seen "
-                "image is at a given rank or better.",
+                "image is at a given rank or better. " + _protocol(about),
             )
         )
     return Section("Accuracy", "".join(figures))
@@ -101,7 +102,10 @@ def repetitions_section(about: ReportContext) -> Section | None:
     figure = plots.accuracy_by_repetitions(table, chance=chance, simulated=about.simulated)
     return Section(
         "Repetitions",
-        figure_html(figure, "Top-1 accuracy against the number of test repetitions averaged."),
+        figure_html(
+            figure,
+            "Top-1 accuracy against the number of test repetitions averaged. " + _protocol(about),
+        ),
     )
 
 
@@ -171,6 +175,16 @@ def nearest_section(about: ReportContext) -> Section | None:
         "The most similar pairs:</p>"
     )
     return Section("Nearest training", text + table_html(rows, columns, numbers=["cosine"]))
+
+
+def _protocol(about: ReportContext) -> str:
+    """What decides the numbers of a figure, once where the methods agree."""
+    captions: dict[str, list[str]] = {}
+    for name, result in about.methods.items():
+        captions.setdefault(result.protocol.caption(), []).append(name)
+    if len(captions) == 1:
+        return next(iter(captions))
+    return " ".join(f"{', '.join(names)}: {caption}" for caption, names in captions.items())
 
 
 def _kind(result: Result) -> str:

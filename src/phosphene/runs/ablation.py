@@ -73,8 +73,15 @@ class Ablation:
     results: Mapping[str, Result]
 
 
-def switches(method: str) -> list[Row]:
-    """The ablations that a registered method names, in its order.
+def switches(method: str, own: Mapping[str, Mapping[str, Any]] | None = None) -> list[Row]:
+    """The ablations that a registered method names, in its order, and those of a recipe.
+
+    Parameters
+    ----------
+    method : str
+        Registered name.
+    own : mapping, optional
+        ``method.ablations`` of a recipe: parameters by label.
 
     Examples
     --------
@@ -82,11 +89,15 @@ def switches(method: str) -> list[Row]:
     ['no blur', 'static fovea blur', 'uncertainty-aware blur']
     """
     named = getattr(_registry.get("method", method), "ablations", {})
-    return [Row(str(label), dict(params)) for label, params in named.items()]
+    together = {**named, **(own or {})}
+    return [Row(str(label), dict(params)) for label, params in together.items()]
 
 
 def choose_rows(
-    method: str, wanted: Sequence[str] | None = None, sweeps: Sequence[str] = ()
+    method: str,
+    wanted: Sequence[str] | None = None,
+    sweeps: Sequence[str] = (),
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Row]:
     """Rows of an ablation; the full method is always among them.
 
@@ -98,6 +109,8 @@ def choose_rows(
         Labels of its ablations; by default all, or none where there are sweeps.
     sweeps : sequence of str
         Parameters with their values, such as ``"c=.1,.2,.3"``: a row for every value.
+    own : mapping, optional
+        ``method.ablations`` of a recipe: parameters by label.
 
     Raises
     ------
@@ -111,7 +124,7 @@ def choose_rows(
     >>> [row.label for row in choose_rows("ubp", ["no blur"], ["smoothing=.1,.9"])]
     ['no blur', 'smoothing=0.1', 'smoothing=0.9', 'uncertainty-aware blur']
     """
-    known = {row.label: row for row in switches(method)}
+    known = {row.label: row for row in switches(method, own)}
     full = next((row for row in known.values() if not row.params), Row(FULL))
     if wanted is None:
         rows = [] if sweeps else list(known.values())
@@ -185,7 +198,7 @@ def ablate(
     from phosphene.evaluation.result import Result
     from phosphene.runs.ablation_table import comparison
 
-    rows = choose_rows(recipe.method.name, wanted, sweeps)
+    rows = choose_rows(recipe.method.name, wanted, sweeps, recipe.method.ablations)
     draws = list(dict.fromkeys([recipe.seed] if seeds is None else seeds))
     if not draws:
         raise RecipeError("an ablation needs a seed", fix="--seeds 0,1,2")
@@ -282,8 +295,7 @@ def _recipes(
 
 
 def _changed(base: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    method = {**base["method"], "params": jsonable(dict(params))}
-    return {**base, "method": method}
+    return {**base, "method": {"name": base["method"]["name"], "params": jsonable(dict(params))}}
 
 
 def _swept(sweep: str) -> list[Row]:

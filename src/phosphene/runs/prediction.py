@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phosphene._logging import get_logger
 from phosphene.errors import DataError
 from phosphene.runs.data import select_signals
 from phosphene.runs.features import gallery_bank
@@ -14,6 +15,8 @@ from phosphene.runs.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = get_logger(__name__)
+
 
 def predict(
     run: Run | str | Path,
@@ -21,6 +24,7 @@ def predict(
     gallery: Any,
     *,
     top: int = 5,
+    abstain_below: float | None = None,
     fold: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -38,6 +42,8 @@ def predict(
         through the run's image encoder.
     top : int
         Candidates per trial.
+    abstain_below : float, optional
+        Mark answers of less confidence as withheld.
     fold : str, optional
         Which decoder, where the run has several.
     progress : bool
@@ -46,7 +52,9 @@ def predict(
     Returns
     -------
     DataFrame
-        Columns ``trial`` (from 0), ``rank`` (from 1), ``stimulus``, ``concept``, ``score``.
+        Columns ``trial`` (from 0), ``rank`` (from 1), ``stimulus``, ``concept``, ``score``,
+        ``confidence`` (missing where the decoder has no calibration) and, with a threshold,
+        ``withheld``.
 
     Raises
     ------
@@ -54,6 +62,8 @@ def predict(
         If channels are missing, the time axis differs or a file cannot be read.
     SpaceMismatchError
         If the gallery's vectors are of another space.
+    NotFittedError
+        If answers are to be withheld and the decoder has no calibration.
     """
     if top < 1:
         raise DataError("top counts candidates", found=top, expected="at least 1")
@@ -62,8 +72,17 @@ def predict(
     trials = read_recording(recording, labelled=False)
     trials = select_signals(trials, run.recipe.data)
     bank = gallery_bank(gallery, run.recipe, decoder, progress=progress)
-    table: pd.DataFrame = decoder.similarity(trials, bank).top(top)
-    table = table.rename(columns={"query": "trial", "place": "rank", "item": "stimulus"})
-    if "concept" not in table:
-        table["concept"] = ""
-    return table[["trial", "rank", "stimulus", "concept", "score"]]
+    known = decoder.calibration_ is not None
+    ranking = decoder.rank(
+        trials,
+        bank,
+        top=top,
+        abstain_below=abstain_below,
+        confidence=known or abstain_below is not None,
+    )
+    if not known:
+        logger.info("no confidence: training held no concepts out to calibrate it on")
+    for note in ranking.notes:
+        logger.info("confidence: %s", note)
+    table: pd.DataFrame = ranking.table()
+    return table

@@ -1,51 +1,20 @@
-"""Electrical responses of one simulated person: sources, their courses in time, and noise."""
+"""Electrical responses of one simulated person: sources seen by channels, and noise."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 
-from phosphene.simulation.components import (
-    Features,
-    Population,
-    bumps,
-    stratified,
-    subject_streams,
-    unit_vectors,
-)
+from phosphene.simulation.components import Features, bumps, subject_streams, unit_vectors
 from phosphene.simulation.noise import SpectralNoise, one_over_f, oscillation, white
-from phosphene.simulation.sensors import POINTS_PER_AREA, Forward
+from phosphene.simulation.sensors import Forward
+from phosphene.simulation.sources import draw_sources
 from phosphene.simulation.world import World
 
-
-@dataclass(frozen=True)
-class _Kind:
-    areas: tuple[str, ...]
-    window: tuple[float, float]  # seconds, of the peaks
-    width: tuple[float, float]  # seconds, rise times
-
-
-KINDS: dict[str, _Kind] = {
-    "early": _Kind(("V1", "V2", "V3"), (0.080, 0.150), (0.012, 0.020)),
-    "object": _Kind(("V4", "LOC", "FFA", "PPA"), (0.150, 0.400), (0.020, 0.035)),
-    "meaning": _Kind(("ATL", "FFA", "LOC"), (0.300, 0.500), (0.030, 0.045)),
-}
-
-# The response to any picture: area, sign, peak, rise time, size. It points outwards, so that the
-# first peak is a positivity over occipital channels (P1), the second a lateral negativity (N1).
-EVOKED: tuple[tuple[str, float, float, float, float], ...] = (
-    ("V1", 1.0, 0.100, 0.020, 1.0),
-    ("V2", 1.0, 0.102, 0.020, 0.8),
-    ("LOC", -1.0, 0.170, 0.025, 0.7),
-    ("V3", 1.0, 0.235, 0.040, 0.5),
-    ("PPA", 1.0, 0.380, 0.080, 0.5),
-)
 SENSOR_FLOOR = 0.05  # share of sensor noise that the average reference does not reach
-LATENCY_SPREAD = 0.006  # seconds, between subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +26,8 @@ class ElectricSubject:
     activity : ndarray, shape (levels, stimuli, units)
         Activity of all units; it is 1 for every stimulus in those of the evoked response.
     topography : ndarray, shape (channels, units)
-        Field of each unit at its peak, volts.
+        Field of each unit at its peak: volts (EEG), tesla and tesla per metre (MEG), or change of
+        the logarithm of power (ECoG).
     latency, width : ndarray, shape (units,)
         Course in time, seconds.
     noise : SpectralNoise
@@ -96,6 +66,7 @@ def electric_subject(
     fit_on: np.ndarray,
     forward: Forward,
     channels: np.ndarray,
+    eeg: Forward | None = None,
 ) -> ElectricSubject:
     """Draw a person.
 
@@ -117,96 +88,43 @@ def electric_subject(
         Forward model of all channels.
     channels : ndarray of int
         Channels that are recorded.
+    eeg : Forward, optional
+        What amplitudes and noise of the world refer to, where ``forward`` is not EEG.
     """
-    levels = len(world.seen)
-    stream = functools.partial(subject_streams, seed, subject)
-    times = np.arange(world.n_times) / world.sfreq
-    size = np.exp(stream("size")[1].normal(0.0, world.subject_spread)) * world.signal
-    activity, field, latency, width = [], [], [], []
-    for name, kind in KINDS.items():
-        amplitude = getattr(world, f"{name}_uv") * 1e-6 * size
-        if name not in features or amplitude == 0:
-            continue
-        common, own = stream(name)
-        per_source = getattr(world, f"{name}_units")
-        n_units = 2 * len(kind.areas) * per_source
-        population = Population.draw(
-            features[name].scores.shape[-1],
-            n_units,
-            similarity=world.similarity,
-            rectified=world.rectified,
-            normalisation=world.normalisation,
-            common=common,
-            own=own,
-        )
-        response = population.respond(features[name], fit_on)
-        activity.append(np.broadcast_to(response, (levels, *response.shape[1:])))
-        place = np.concatenate([_one_per_hemisphere(forward, area, own) for area in kind.areas])
-        direction = _directions(len(place), world.similarity, common, own)
-        topography = np.repeat(forward.topography(place, direction), per_source, axis=1)
-        peak = np.concatenate([stratified(*kind.window, per_source, common) for _ in place])
-        peak += own.normal(0.0, LATENCY_SPREAD)
-        rise = common.uniform(*kind.width, n_units)
-        # Loudest moment, before noise: there the components have the amplitudes of the world.
-        course = bumps(times, peak, rise)
-        loudness = np.sqrt(np.mean(topography**2 @ course**2, axis=0).max())
-        field.append(topography * (amplitude / loudness))
-        latency.append(peak)
-        width.append(rise)
-    evoked, peak, rise = _evoked(world, forward, stream("evoked")[1], times)
-    activity.append(np.ones((levels, n_stimuli, len(peak)), dtype=np.float32))
-    field.append(evoked)
-    latency.append(peak)
-    width.append(rise)
-    noise = make_noise(world, forward, stream("noise")[1])
+    groups = draw_sources(world, subject, seed, features, n_stimuli, fit_on, eeg or forward)
+    noise = make_noise(world, forward, subject_streams(seed, subject, "noise")[1], eeg)
     return ElectricSubject(
-        np.concatenate(activity, axis=-1),
-        np.concatenate(field, axis=1)[channels],
-        np.concatenate(latency),
-        np.concatenate(width),
+        np.concatenate([group.activity for group in groups.values()], axis=-1),
+        np.concatenate([group.topography(forward) for group in groups.values()], axis=1)[channels],
+        np.concatenate([group.latency for group in groups.values()]),
+        np.concatenate([group.width for group in groups.values()]),
         noise.pick(channels),
-        times,
+        np.arange(world.n_times) / world.sfreq,
     )
 
 
-def _one_per_hemisphere(forward: Forward, area: str, own: np.random.Generator) -> np.ndarray:
-    places = forward.places(area).reshape(2, POINTS_PER_AREA)
-    return places[np.arange(2), own.integers(POINTS_PER_AREA, size=2)]
-
-
-def _directions(
-    n: int, similarity: float, common: np.random.Generator, own: np.random.Generator
-) -> np.ndarray:
-    shared, single = unit_vectors(n, common), unit_vectors(n, own)
-    mixed: np.ndarray = np.sqrt(similarity) * shared + np.sqrt(1.0 - similarity) * single
-    mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
-    return mixed
-
-
-def _evoked(
-    world: World, forward: Forward, own: np.random.Generator, times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    delay = own.normal(0.0, 0.5 * LATENCY_SPREAD)
-    field, latency, width = [], [], []
-    for area, sign, peak, rise, size in EVOKED:
-        place = _one_per_hemisphere(forward, area, own)
-        tilt = 0.2 * own.standard_normal((2, 3))
-        direction = forward.directions[place] + tilt
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        both = forward.topography(place, direction).sum(axis=1)
-        both *= sign * size / np.sqrt(np.mean(both**2))
-        field.append(both)
-        latency.append(peak + delay)
-        width.append(rise)
-    topography, late, wide = np.stack(field, axis=1), np.asarray(latency), np.asarray(width)
-    course = np.sqrt(np.mean((topography @ bumps(times, late, wide)) ** 2, axis=0)).max()
-    return topography * (world.evoked_uv * 1e-6 / course), late, wide
-
-
-def make_noise(world: World, forward: Forward, own: np.random.Generator) -> SpectralNoise:
-    """Noise of one person at all channels: background, alpha rhythm and sensors."""
+def noise_circle(world: World) -> tuple[int, np.ndarray]:
+    """Samples of the circle that noise is drawn on, and its frequencies in hertz."""
     n_circle = 2 * scipy.fft.next_fast_len(int(np.ceil(0.75 * world.n_times)), real=True)
-    freqs = np.fft.rfftfreq(n_circle, 1.0 / world.sfreq)
+    return n_circle, np.fft.rfftfreq(n_circle, 1.0 / world.sfreq)
+
+
+def session_levels(world: World, own: np.random.Generator) -> np.ndarray:
+    """Level of the noise in every session; the mean square is 1."""
+    level = np.exp(own.normal(0.0, world.session_spread, world.sessions))
+    level /= np.sqrt(np.mean(level**2))
+    return level
+
+
+def make_noise(
+    world: World, forward: Forward, own: np.random.Generator, eeg: Forward | None = None
+) -> SpectralNoise:
+    """Noise of one person at all channels: background, alpha rhythm and sensors.
+
+    Background and alpha rhythm come from dipoles; their strength is such that EEG channels have the
+    noise of the world. Sensors of EEG add their share of it, those of MEG a noise of their own.
+    """
+    n_circle, freqs = noise_circle(world)
     power = np.stack(
         [
             one_over_f(freqs, world.noise_exponent, 1.0),
@@ -221,21 +139,31 @@ def make_noise(world: World, forward: Forward, own: np.random.Generator) -> Spec
         world.alpha_share,
         world.sensor_share,
     )
-    level = np.exp(own.normal(0.0, world.session_spread, world.sessions))
-    level /= np.sqrt(np.mean(level**2))
+    level = session_levels(world, own)
     n = len(forward.names)
-    centring = np.eye(n) - 1.0 / n
     spatial = np.empty((3, world.sessions, n, n))
     for process, places in enumerate((everywhere, back)):
-        fields = forward.topography(places, unit_vectors(len(places), own))
+        directions = unit_vectors(len(places), own)
+        fields = forward.topography(places, directions)
+        reference = fields if eeg is None else eeg.topography(places, directions)
         loud = own.normal(0.0, 0.5, len(places))
+        variance = []
         for session in range(world.sessions):
-            drift = own.normal(0.0, 0.3, len(places))
-            scaled = fields * np.exp(loud + drift)
+            strength = np.exp(loud + own.normal(0.0, 0.3, len(places)))
+            scaled = fields * strength
             spatial[process, session] = scaled @ scaled.T
-    spatial[2] = (1.0 - SENSOR_FLOOR) * centring @ centring.T + SENSOR_FLOOR * np.eye(n)
-    for process in range(3):
-        mean = np.mean([np.trace(one) / n for one in spatial[process]])
-        spatial[process] *= share[process] / mean
-    spatial *= (world.noise * 1e-6 * level[None, :, None, None]) ** 2
+            seen = spatial[process, session]
+            if eeg is not None:
+                seen = (reference * strength) @ (reference * strength).T
+            variance.append(np.trace(seen) / len(reference))
+        spatial[process] *= share[process] / np.mean(variance)
+    if forward.noise_unit is None:
+        centring = np.eye(n) - 1.0 / n
+        spatial[2] = (1.0 - SENSOR_FLOOR) * centring @ centring.T + SENSOR_FLOOR * np.eye(n)
+        spatial[2] *= share[2] / np.mean([np.trace(one) / n for one in spatial[2]])
+        spatial *= (world.noise * 1e-6 * level[None, :, None, None]) ** 2
+    else:
+        spatial[:2] *= (world.noise * 1e-6 * level[None, :, None, None]) ** 2
+        density = world.meg_noise * forward.noise_unit
+        spatial[2] = np.diag(density**2 * (world.sfreq / 2.0))
     return SpectralNoise(power, spatial, world.n_times, n_circle)

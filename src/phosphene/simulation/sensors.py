@@ -54,17 +54,22 @@ class Forward:
     names : tuple of str
         Channel names.
     gain : ndarray, shape (channels, places, 3)
-        Measured value per nAm along x, y and z (EEG: volts against the average reference).
+        Measured value per nAm along x, y and z: volts against the average reference (EEG), tesla
+        and tesla per metre (MEG).
     area : ndarray of str, shape (places,)
         Area of every place; ``"background"`` for those that only make noise.
     directions : ndarray, shape (places, 3)
         Outward (radial) unit vector of every place.
+    noise_unit : ndarray, shape (channels,), optional
+        Where sensors have a noise of their own: one femtotesla (magnetometers) or one femtotesla
+        per centimetre (gradiometers), in tesla and tesla per metre.
     """
 
     names: tuple[str, ...]
     gain: np.ndarray
     area: np.ndarray
     directions: np.ndarray
+    noise_unit: np.ndarray | None = None
 
     def places(self, *areas: str) -> np.ndarray:
         """Indices of the places in the given areas."""
@@ -107,6 +112,45 @@ def source_places() -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
+def head() -> mne.bem.ConductorModel:
+    """Three-layer sphere fitted to MNE's ``standard_1005`` montage; it needs no file."""
+    info = _eeg_info()
+    return mne.make_sphere_model("auto", "auto", info, verbose="ERROR")
+
+
+def _eeg_info() -> mne.Info:
+    info = mne.create_info(list(EEG_NAMES), 1000.0, "eeg", verbose="ERROR")
+    info.set_montage("standard_1005", verbose="ERROR")
+    return info
+
+
+def solve_forward(info: mne.Info) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gain of all channels of ``info`` for all places, their areas and outward directions.
+
+    Returns
+    -------
+    gain : ndarray, shape (channels, places, 3)
+        Measured value per nAm.
+    area : ndarray of str, shape (places,)
+    directions : ndarray, shape (places, 3)
+    """
+    sphere = head()
+    points, area = source_places()
+    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
+    space = mne.setup_volume_source_space(
+        pos={"rr": sphere["r0"] + sphere.radius * points, "nn": directions}, verbose="ERROR"
+    )
+    electric = "eeg" in info.get_channel_types(unique=True)
+    solution = mne.make_forward_solution(
+        info, trans=None, src=space, bem=sphere, meg=not electric, eeg=electric, verbose="ERROR"
+    )
+    if solution["nsource"] != len(points):  # pragma: no cover - places are inside by construction
+        raise RuntimeError(f"{len(points) - solution['nsource']} dipoles lie outside the brain")
+    gain = solution["sol"]["data"].reshape(len(info["ch_names"]), len(points), 3) * 1e-9
+    return gain, area, directions
+
+
+@functools.cache
 def eeg_forward() -> Forward:
     """Forward model of the 63 EEG channels: MNE's three-layer sphere, average reference.
 
@@ -118,19 +162,6 @@ def eeg_forward() -> Forward:
     >>> forward.gain.shape[0], bool(abs(forward.gain.mean(axis=0)).max() < 1e-12)
     (63, True)
     """
-    info = mne.create_info(list(EEG_NAMES), 1000.0, "eeg", verbose="ERROR")
-    info.set_montage("standard_1005", verbose="ERROR")
-    sphere = mne.make_sphere_model("auto", "auto", info, verbose="ERROR")
-    points, area = source_places()
-    directions = points / np.linalg.norm(points, axis=1, keepdims=True)
-    space = mne.setup_volume_source_space(
-        pos={"rr": sphere["r0"] + sphere.radius * points, "nn": directions}, verbose="ERROR"
-    )
-    solution = mne.make_forward_solution(
-        info, trans=None, src=space, bem=sphere, meg=False, eeg=True, verbose="ERROR"
-    )
-    if solution["nsource"] != len(points):  # pragma: no cover - places are inside by construction
-        raise RuntimeError(f"{len(points) - solution['nsource']} dipoles lie outside the brain")
-    gain = solution["sol"]["data"].reshape(len(EEG_NAMES), len(points), 3) * 1e-9
+    gain, area, directions = solve_forward(_eeg_info())
     gain = gain - gain.mean(axis=0)
     return Forward(EEG_NAMES, gain, area, directions)

@@ -16,7 +16,15 @@ from phosphene.data.recording import Recording, Sensors
 from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError, UnknownNameError, listing
 from phosphene.simulation.design import Design, States, draw_states, make_design
+from phosphene.simulation.ecog import (
+    ecog_sensors,
+    ecog_subject,
+    electrodes,
+    require_rate,
+    voltages,
+)
 from phosphene.simulation.electric import electric_subject
+from phosphene.simulation.meg import meg_forward, meg_info
 from phosphene.simulation.scene import Scene, make_scene
 from phosphene.simulation.sensors import eeg_forward
 from phosphene.simulation.synthesis import (
@@ -29,7 +37,7 @@ from phosphene.simulation.synthesis import (
     single_trials,
 )
 from phosphene.simulation.voxels import VoxelSubject, voxel_subject
-from phosphene.simulation.world import World, get_world
+from phosphene.simulation.world import World, WorldModality, get_world, in_modality
 from phosphene.stimuli.bank import FeatureBank
 
 
@@ -42,7 +50,9 @@ class SubjectTruth:
     stimuli : tuple of str
         Test stimuli, in the order of the templates.
     templates : ndarray, shape (stimuli, *response)
-        Expected response to each test stimulus, over all states of the person.
+        Expected response to each test stimulus, over all states of the person. For ECoG in volts,
+        of the logarithm of high-gamma power, which the volts carry; an observer of that power
+        bounds every observer of the volts.
     trials : pandas.DataFrame
         Every single trial, also of a recording of averages: stimulus, session, ``clarity`` (level,
         0 the clearest), ``gain``, ``delay`` (seconds).
@@ -130,6 +140,7 @@ class Study:
 def simulate(
     world: str | World = "standard",
     *,
+    modality: WorldModality | None = None,
     subjects: int | Sequence[str] = 1,
     seed: int = 0,
     stimuli: StimulusSet | None = None,
@@ -149,6 +160,8 @@ def simulate(
     ----------
     world : str or World
         What is simulated.
+    modality : {"eeg", "meg", "ecog", "fmri"}, optional
+        Measure the world with something else, see `in_modality`; by default what it says.
     subjects : int or sequence of str
         Number of subjects ("01", "02", ...), or their names. A subject is the same whoever else is
         simulated.
@@ -159,12 +172,14 @@ def simulate(
     scene : Scene, optional
         Pictures and features made before, e.g. ``other_study.scene``.
     channels : sequence of str, optional
-        Channels that are recorded, e.g. ``OCCIPITO_PARIETAL``; all when not given.
+        Channels that are recorded, e.g. ``OCCIPITO_PARIETAL`` or ``meg_names("mag")``; all when not
+        given.
     train_repetitions, test_repetitions : int, optional
         Trials per stimulus; the world's own numbers when not given.
     averaged : bool
         Give one average per stimulus instead of single trials. Averages are drawn directly, with
         the states of the same single trials and noise of the covariance that averaging leaves.
+        Volts of ECoG are refused: their power does not survive averaging.
     progress : bool
         Show bars when someone is watching.
 
@@ -173,6 +188,16 @@ def simulate(
     Study
     """
     world = get_world(world)
+    if modality is not None:
+        world = in_modality(world, modality)
+    volts = world.modality == "ecog" and world.ecog_signal == "voltage"
+    if volts:
+        require_rate(world)
+    if volts and averaged:
+        raise DataError(
+            "averaging volts over trials would take away the power that they carry",
+            fix='simulate single trials and apply HighGamma, or take ecog_signal="power"',
+        )
     if train_repetitions is None:
         train_repetitions = world.train_repetitions
     if test_repetitions is None:
@@ -222,12 +247,24 @@ def _person(
     if world.modality == "fmri":
         voxels = voxel_subject(world, subject, seed, scene.features, len(scene.table), scene.train)
         return _pick_voxels(voxels, channels)
-    forward = eeg_forward()
+    fixed = (scene.features, len(scene.table), scene.train)
+    if world.modality == "ecog":
+        names, places = electrodes(subject, seed)
+        rows = _rows(channels, names)
+        person = ecog_subject(world, subject, seed, *fixed, places)
+        # Channels are picked after drawing, so that each is the same whichever others there are.
+        person = dataclasses.replace(
+            person, topography=person.topography[rows], noise=person.noise.pick(rows)
+        )
+        names = tuple(names[row] for row in rows)
+        return person, ecog_sensors(names, places[rows], world.sfreq), person.times
+    forward = meg_forward() if world.modality == "meg" else eeg_forward()
     rows = _rows(channels, forward.names)
-    person = electric_subject(
-        world, subject, seed, scene.features, len(scene.table), scene.train, forward, rows
-    )
-    names = [forward.names[row] for row in rows]
+    names = tuple(forward.names[row] for row in rows)
+    if world.modality == "meg":
+        person = electric_subject(world, subject, seed, *fixed, forward, rows, eeg_forward())
+        return person, Sensors("meg", names, meg_info(world.sfreq, names)), person.times
+    person = electric_subject(world, subject, seed, *fixed, forward, rows)
     return person, Sensors.eeg(names, world.sfreq), person.times
 
 
@@ -281,6 +318,9 @@ def _record(
         kind = "averages" if averaged else "trials"
         stream = _random.derive(seed, "simulation", "subject", subject, "noise", kind)
         person.noise.add_to(signals, sessions, stream)
+    if world.modality == "ecog" and world.ecog_signal == "voltage":
+        stream = _random.derive(seed, "simulation", "subject", subject, "volts")
+        signals = voltages(signals, world.sfreq, stream)
     timing: dict[str, Any] = {} if times is None else {"times": times, "sfreq": world.sfreq}
     recording = Recording.from_arrays(
         signals,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from phosphene import _registry
 from phosphene._saving import sha256_json
 from phosphene.errors import DataError, UnknownNameError
 from phosphene.stimuli.views import expand_views
+
+WorldModality = Literal["eeg", "meg", "ecog", "fmri"]
+_MEG: dict[str, str] = {"only": "meg"}  # parameters of one modality; see `World.to_dict`
+_ECOG: dict[str, str] = {"only": "ecog"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class World:
         Name it is registered under.
     version : int
         Raised when a named world's parameters change.
-    modality : {"eeg", "fmri"}
+    modality : {"eeg", "meg", "ecog", "fmri"}
         What is measured.
     train_concepts, train_exemplars, test_concepts : int
         Concepts and pictures per concept to learn from; concepts never seen in training, one
@@ -46,7 +50,8 @@ class World:
         Probability of each level of clarity, and the factor on the response.
     early_uv, object_uv, meaning_uv, evoked_uv : float
         Amplitudes in microvolts: root mean square over 63 channels at the strongest time, of the
-        part that differs between stimuli, and of the part that does not.
+        part that differs between stimuli, and of the part that does not. MEG measures the same
+        dipoles; in ECoG and fMRI a component without amplitude is absent, and that is all.
     signal : float
         Factor on the three components that carry information; 0 leaves the evoked response.
     early_dims, object_dims, meaning_dims : int
@@ -66,8 +71,9 @@ class World:
     jitter : float
         Standard deviation of the latency from trial to trial, seconds; quantised to samples.
     noise : float
-        Noise of a single trial: microvolts per channel (EEG), or in units of a voxel's typical
-        signal at ``voxel_signal`` 1 (fMRI).
+        Noise of a single trial: microvolts per channel (EEG; in MEG, of the brain's noise as 63 EEG
+        channels would see it), standard deviation of the logarithm of power (ECoG), or in units of
+        a voxel's typical signal at ``voxel_signal`` 1 (fMRI). 0 switches all noise off.
     noise_exponent : float
         Slope of the background's spectrum, ``1 / f**exponent``.
     alpha_share, sensor_share : float
@@ -88,6 +94,16 @@ class World:
         Standard deviation of the log signal between voxels (fMRI).
     smoothness : float
         Length over which voxel noise is correlated, millimetres (fMRI).
+    meg_noise : float
+        Noise of a sensor of its own: femtotesla per root hertz for magnetometers, femtotesla per
+        centimetre and root hertz for gradiometers (MEG).
+    ecog_signal : {"power", "voltage"}
+        Whether recordings hold the logarithm of high-gamma power over its baseline, or volts in
+        which that power has yet to be found (ECoG).
+    ecog_log_power : float
+        Change of log power by one unit of activity in a population right at the electrode (ECoG).
+    ecog_reach : float
+        Distance at which a population counts 1/e, millimetres (ECoG).
 
     Examples
     --------
@@ -98,7 +114,7 @@ class World:
 
     name: str
     version: int = 1
-    modality: Literal["eeg", "fmri"] = "eeg"
+    modality: WorldModality = "eeg"
     train_concepts: int = 650
     train_exemplars: int = 4
     test_concepts: int = 200
@@ -146,14 +162,31 @@ class World:
     voxel_signal: float = 0.5
     voxel_spread: float = 0.5
     smoothness: float = 5.0
+    meg_noise: float = field(default=3.0, metadata=_MEG)
+    ecog_signal: Literal["power", "voltage"] = field(default="power", metadata=_ECOG)
+    ecog_log_power: float = field(default=1.0, metadata=_ECOG)
+    ecog_reach: float = field(default=8.0, metadata=_ECOG)
 
     def __post_init__(self) -> None:
-        levels = len(self.seen)
-        for field in ("clarity_share", "clarity_gain"):
-            if len(getattr(self, field)) != levels:
+        choices = (("modality", get_args(WorldModality)), ("ecog_signal", ("power", "voltage")))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
                 raise DataError(
-                    f"world {self.name!r}: {field} needs one value per level of clarity",
-                    found=len(getattr(self, field)),
+                    f"world {self.name!r}: unknown {name}",
+                    found=getattr(self, name),
+                    expected=", ".join(allowed),
+                )
+        for name in ("meg_noise", "ecog_reach"):
+            if not getattr(self, name) > 0:
+                raise DataError(
+                    f"world {self.name!r}: {name} must be positive", found=getattr(self, name)
+                )
+        levels = len(self.seen)
+        for name in ("clarity_share", "clarity_gain"):
+            if len(getattr(self, name)) != levels:
+                raise DataError(
+                    f"world {self.name!r}: {name} needs one value per level of clarity",
+                    found=len(getattr(self, name)),
                     expected=levels,
                 )
         if min(self.clarity_share) < 0 or abs(sum(self.clarity_share) - 1.0) > 1e-9:
@@ -162,21 +195,21 @@ class World:
                 found=self.clarity_share,
             )
         unit = ("foveation", "whitening", "rectified", "normalisation", "similarity")
-        for field in unit:
-            if not 0.0 <= getattr(self, field) <= 1.0:
+        for name in unit:
+            if not 0.0 <= getattr(self, name) <= 1.0:
                 raise DataError(
-                    f"world {self.name!r}: {field} lies between 0 and 1",
-                    found=getattr(self, field),
+                    f"world {self.name!r}: {name} lies between 0 and 1",
+                    found=getattr(self, name),
                 )
         if self.alpha_share + self.sensor_share > 1.0:
             raise DataError(
                 f"world {self.name!r}: the shares of the noise exceed 1",
                 found=self.alpha_share + self.sensor_share,
             )
-        for field in ("train_concepts", "train_exemplars", "test_concepts", "sessions", "runs"):
-            if getattr(self, field) < 1:
+        for name in ("train_concepts", "train_exemplars", "test_concepts", "sessions", "runs"):
+            if getattr(self, name) < 1:
                 raise DataError(
-                    f"world {self.name!r}: {field} must be at least 1", found=getattr(self, field)
+                    f"world {self.name!r}: {name} must be at least 1", found=getattr(self, name)
                 )
 
     @property
@@ -196,8 +229,12 @@ class World:
         return self.n_stimuli * len(self.views)
 
     def to_dict(self) -> dict[str, Any]:
-        """All parameters."""
-        return dataclasses.asdict(self)
+        """All parameters that this world reads: those of another modality alone are left out."""
+        values = dataclasses.asdict(self)
+        for one in dataclasses.fields(self):
+            if one.metadata.get("only", self.modality) != self.modality:
+                del values[one.name]
+        return values
 
     @functools.cached_property
     def hash(self) -> str:
@@ -222,13 +259,43 @@ def get_world(name: str | World, **overrides: Any) -> World:
     """
     world = name if isinstance(name, World) else _registry.get("world", name)
     assert isinstance(world, World)
-    known = [field.name for field in dataclasses.fields(World)]
+    known = [one.name for one in dataclasses.fields(World)]
     for key in overrides:
         if key not in known:
             raise UnknownNameError(
                 f"a world has no parameter {key!r}", fix=_registry.did_you_mean(key, known)
             )
     return dataclasses.replace(world, **overrides) if overrides else world
+
+
+def in_modality(world: World, modality: WorldModality) -> World:
+    """The same pictures and, between EEG and MEG, the same people's dipoles, measured otherwise.
+
+    Numbers whose unit or scale depends on what measures (``noise``, ``sfreq``, ``n_times``,
+    ``jitter``) are those of the standard world of the new modality; EEG and MEG share theirs.
+    Everything else is kept; the hash tells the result from the named worlds.
+
+    Examples
+    --------
+    >>> in_modality(get_world("quick"), "meg").noise == get_world("quick").noise
+    True
+    >>> in_modality(get_world("quick"), "fmri").noise == get_world("standard-fmri").noise
+    True
+    """
+    if modality not in get_args(WorldModality):
+        raise DataError(
+            "unknown modality of a world",
+            found=modality,
+            expected=", ".join(get_args(WorldModality)),
+        )
+    if modality == world.modality:
+        return world
+    if {modality, world.modality} <= {"eeg", "meg"}:
+        return dataclasses.replace(world, modality=modality)
+    name = {"eeg": "standard", "ecog": f"standard-ecog-{world.ecog_signal}"}.get(modality)
+    like = get_world((name or f"standard-{modality}").removesuffix("-power"))
+    measured = {key: getattr(like, key) for key in ("noise", "sfreq", "n_times", "jitter")}
+    return dataclasses.replace(world, modality=modality, **measured)
 
 
 def _add(world: World, summary: str) -> World:
@@ -283,4 +350,66 @@ _add(
         noise=1.0,
     ),
     "fMRI, seven regions; 150 concepts x 8 pictures, 50 unseen concepts",
+)
+_add(
+    dataclasses.replace(
+        STANDARD,
+        name="standard-meg",
+        modality="meg",
+        train_repetitions=1,
+        test_repetitions=12,
+        sfreq=200.0,
+        n_times=200,
+    ),
+    "MEG, 306 sensors, the dipoles of the standard world; 200 unseen concepts x 12 repetitions",
+)
+ECOG = _add(
+    dataclasses.replace(
+        STANDARD,
+        name="standard-ecog",
+        modality="ecog",
+        train_concepts=150,
+        train_exemplars=8,
+        test_concepts=50,
+        train_repetitions=1,
+        test_repetitions=20,
+        noise=1.0,
+        sfreq=100.0,
+        n_times=60,
+    ),
+    "ECoG, 76 electrodes, log high-gamma power; 150 concepts x 8 pictures, 50 unseen concepts",
+)
+_add(
+    dataclasses.replace(
+        ECOG, name="standard-ecog-voltage", ecog_signal="voltage", sfreq=500.0, n_times=300
+    ),
+    "the ECoG world in volts, whose high-gamma power has yet to be found",
+)
+MULTIMODAL = _add(
+    dataclasses.replace(
+        STANDARD,
+        name="multimodal",
+        modality="meg",
+        train_concepts=150,
+        train_exemplars=8,
+        test_concepts=50,
+        train_repetitions=1,
+        test_repetitions=20,
+        sfreq=100.0,
+        n_times=60,
+    ),
+    "pictures for several modalities at once; 150 concepts x 8 pictures, 50 unseen concepts",
+)
+_add(
+    dataclasses.replace(
+        MULTIMODAL,
+        name="multimodal-quick",
+        train_concepts=60,
+        train_exemplars=4,
+        test_concepts=20,
+        bank_views=("original",),
+        foveation=0.0,
+        voxels_per_roi=40,
+    ),
+    "the multimodal world with 60 concepts x 4 pictures, 20 unseen: 260 passes of the encoder",
 )

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 
 from phosphene._validation import refuse_test_trials
 from phosphene.data.recording import Recording
+from phosphene.data.sketches import sketch_trials
 from phosphene.errors import DataError, NotFittedError
 
 
@@ -21,6 +22,9 @@ class Transform(BaseEstimator):  # type: ignore[misc]
     ----------
     fitted_on_ : str
         Fingerprint of the recording that it was fitted on.
+    fitted_trials_ : dict
+        Sketches of the trials that it was fitted on (`phosphene.data.sketches`), by which an audit
+        tells whether test trials were among them.
     """
 
     step: ClassVar[str]
@@ -42,6 +46,7 @@ class Transform(BaseEstimator):  # type: ignore[misc]
             )
         self._fit(recording)
         self.fitted_on_ = recording.fingerprint
+        self.fitted_trials_ = sketch_trials(recording.trials)
         return self
 
     def transform(self, recording: Recording) -> Recording:
@@ -58,7 +63,10 @@ class Transform(BaseEstimator):  # type: ignore[misc]
                 fix="call fit(training recording) first, or fit_transform",
             )
         params = {k: list(v) if isinstance(v, tuple) else v for k, v in self.get_params().items()}
-        return self._transform(recording, {"op": self.step, **params, "fitted_on": self.fitted_on_})
+        entry = {"op": self.step, **params, "fitted_on": self.fitted_on_}
+        if (seen := getattr(self, "fitted_trials_", None)) is not None:
+            entry["fitted_trials"] = seen
+        return self._transform(recording, entry)
 
     def fit_transform(self, recording: Recording) -> Recording:
         """Fit on a training recording and apply to the same."""

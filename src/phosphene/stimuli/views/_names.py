@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 
@@ -11,8 +12,8 @@ from phosphene.stimuli.views._base import View
 
 _CALL = re.compile(r"\s*([A-Za-z_][\w-]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
 
-SHORTHANDS: dict[str, Callable[[], list[View]]] = {}
-"""Bare words that stand for several views; the files of the views enter theirs."""
+SHORTHANDS: dict[str, Callable[..., list[View]]] = {}
+"""Words that stand for several views; the files of the views enter theirs."""
 
 
 def get_view(spec: str | View) -> View:
@@ -54,8 +55,8 @@ def get_view(spec: str | View) -> View:
 def expand_views(specs: Iterable[str | View] | str | View) -> list[View]:
     """Views from names and shorthands; duplicates are dropped, the first place is kept.
 
-    Bare words that stand for several views: ``fovea`` for UBP's three levels of blur, ``bvsa`` for
-    BVSA's nine views, ``augmentations`` for the four of NeuroBridge and SSR.
+    Words that stand for several views: ``fovea`` for UBP's three levels of blur, ``bvsa`` for
+    BVSA's nine (``bvsa(c=0.2)`` for another c), ``augmentations`` for those of NeuroBridge and SSR.
 
     Examples
     --------
@@ -76,10 +77,32 @@ def expand_views(specs: Iterable[str | View] | str | View) -> list[View]:
 
 
 def shorthand(spec: str | View) -> list[View] | None:
-    """The views that a bare word stands for, None if it is no shorthand."""
+    """The views that a word stands for, None if it is no shorthand."""
     _registry.discover("view")
-    made = SHORTHANDS.get(spec.strip()) if isinstance(spec, str) else None
-    return None if made is None else made()
+    match = _CALL.fullmatch(spec) if isinstance(spec, str) else None
+    if match is None or (made := SHORTHANDS.get(match.group(1))) is None:
+        return None
+    if match.group(2) is None:
+        return made()
+    if match.group(1) in _registry.names("view"):
+        return None  # `fovea(k=45)` is one view
+    return made(**_numbers(made, match.group(2), str(spec)))
+
+
+def _numbers(made: Callable[..., list[View]], text: str, spec: str) -> dict[str, float]:
+    """Arguments of a shorthand as written in brackets, all of them numbers with a name."""
+    known = inspect.signature(made).parameters
+    values: dict[str, float] = {}
+    for part in split_arguments(text, spec):
+        name, _, value = (word.strip() for word in part.partition("="))
+        try:
+            values[name] = type(known[name].default)(value)
+        except (KeyError, ValueError) as error:
+            raise DataError(
+                f"cannot read {part!r} in {spec!r}",
+                expected="parameter=number, of the parameters " + (", ".join(known) or "(none)"),
+            ) from error
+    return values
 
 
 def split_arguments(text: str, where: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Where, when and how: analyses of recordings, decoders and representations."""
