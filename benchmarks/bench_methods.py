@@ -14,6 +14,7 @@ Finished cells are kept in the folder of results: an interrupted run goes on whe
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,18 @@ COMMON: dict[str, Any] = {
 # Layers of the image encoder for the methods that take intermediate ones. The layer that moves the
 # simulated object areas (block15) is left out: decoding it would undo what was just done.
 LAYERS = ("block5", "block10", "pool")
+# recipes/simulated/phosphene.yaml
+PHOSPHENE: dict[str, Any] = {
+    "layers": LAYERS,
+    "views": ("fovea(k=51)", "original", "gaussian(15)"),
+    "projection": 512,
+    "target_dropout": 0.1,
+    "mmd_weights": (0.9, 0.5),
+    "stage_epochs": 7,
+    "smoothing_probability": 0.3,
+    "text_weight": 0.15,
+    "text_modulation": "product",
+}
 # By label: method, and what differs from its defaults beside COMMON.
 CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "ridge": ("ridge", {}),
@@ -56,20 +69,29 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "bvsa, shuffled names": ("bvsa", {"shuffle_names": True}),
     "shallow_alignment": ("shallow_alignment", {}),
     "samga": ("samga", {"layers": LAYERS, "stage_epochs": 7}),  # a third of the epochs
-    "phosphene": (
+    "phosphene": ("combine", PHOSPHENE),
+}
+# Parts switched off, in one world; the rows of `phosphene ablate`. "ssr: baseline" is NeuroBridge
+# with a gallery of originals, and BVSA's vanilla row is "plain contrast".
+_NO_MASKING = {"image_reconstruction": False, "brain_reconstruction": False}
+ABLATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ssr: baseline": ("ssr", {"anchor": False, **_NO_MASKING}),
+    "ssr: + anchor": ("ssr", _NO_MASKING),
+    "ssr: + reconstruction": ("ssr", {"anchor": False}),
+    "bvsa: + decouple": ("bvsa", {"dynamic": False, "text_modulation": "none"}),
+    "bvsa: + dynamic": ("bvsa", {"text_modulation": "none"}),
+    "phosphene: last layer": ("combine", {**PHOSPHENE, "layers": ("pool",)}),
+    "phosphene: no blurs": ("combine", {**PHOSPHENE, "views": ("original",)}),
+    "phosphene: heads": (
         "combine",
-        {
-            "layers": LAYERS,
-            "views": ("fovea(k=51)", "original", "gaussian(15)"),
-            "projection": 512,
-            "target_dropout": 0.1,
-            "mmd_weights": (0.9, 0.5),
-            "stage_epochs": 7,
-            "smoothing_probability": 0.3,
-            "text_weight": 0.15,
-            "text_modulation": "product",
-        },
+        {**PHOSPHENE, "projection": None, "target_dropout": 0.0, "mmd_weights": (0.0, 0.0)},
     ),
+    "phosphene: no smoothing": ("combine", {**PHOSPHENE, "smoothing_probability": 0.0}),
+    "phosphene: no names": (
+        "combine",
+        {**PHOSPHENE, "text_weight": 0.0, "text_modulation": "none"},
+    ),
+    "phosphene: shuffled": ("combine", {**PHOSPHENE, "shuffle_names": True}),
 }
 # In one world with the encoders of their papers.
 OWN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -87,7 +109,7 @@ def available(cells: Mapping[str, tuple[str, Any]]) -> list[str]:
 
 def make_decoder(label: str, seed: int) -> Any:
     """The decoder of a cell."""
-    method, params = {**CELLS, **OWN}[label]
+    method, params = {**CELLS, **OWN, **ABLATIONS}[label]
     constructor = _registry.get("method", method)
     known = constructor().get_params()
     chosen = {**COMMON, **params, "random_state": seed}
@@ -108,7 +130,8 @@ def run_cell(
     """Fit and evaluate one method on all subjects, unless that was done."""
     decoder = make_decoder(label, seed)
     digest = sha256_json({"params": repr(decoder.get_params()), "world": get_world(world).hash})
-    place = folder / world / f"{label.replace(' ', '-').replace(',', '')}-{seed}-{digest[:8]}"
+    name = re.sub(r"[^\w()]+", "-", label)
+    place = folder / world / f"{name}-{seed}-{digest[:8]}"
     if (place / "manifest.json").is_file():
         known = Result.load(place)
         if set(known.table["subject"].astype(str)) == set(study.recordings):
@@ -129,7 +152,7 @@ def run_cell(
 
 
 def measure_world(
-    folder: Path, world: str, labels: Sequence[str], seeds: Sequence[int], subjects: int
+    folder: Path, world: str, labels: Sequence[str], seeds: Sequence[int], subjects: int, full: str
 ) -> pd.DataFrame:
     """The table of one world."""
     scene = make_scene(get_world(world))
@@ -142,7 +165,7 @@ def measure_world(
         for label in labels:
             results[label].append(run_cell(folder, label, world, seed, study, bank))
     merged = {label: Result.merge(parts, name=label) for label, parts in results.items()}
-    fair, marked = comparison(merged, FULL)
+    fair, marked = comparison(merged, full)
     return pd.concat([fair, marked]).assign(world=world)
 
 
@@ -150,6 +173,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", nargs="+", default=list(WORLDS))
     parser.add_argument("--methods", nargs="+", default=None, help="labels; all by default")
+    parser.add_argument("--ablations", action="store_true", help="the rows of parts, in one world")
+    parser.add_argument("--full", default=FULL, help="what the others are compared with")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--subjects", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "methods")
@@ -160,13 +185,16 @@ def main() -> None:
         labels = options.methods or available(CELLS)
         if world == "standard" and not options.methods:
             labels = [*labels, *available(OWN)]
-        if FULL not in labels:
-            labels = [FULL, *labels]
-        table = measure_world(options.out, world, labels, options.seeds, options.subjects)
+            labels = [*labels, *(available(ABLATIONS) if options.ablations else ())]
+        if options.full not in labels:
+            labels = [options.full, *labels]
+        table = measure_world(
+            options.out, world, labels, options.seeds, options.subjects, options.full
+        )
         tables.append(table)
         columns = ["row", "top1", "top1_low", "top1_high", "top5"]
         columns += ["difference", "difference_low", "difference_high"]
-        print(f"\n{world} (simulated), top-1 and its difference to {FULL!r}, per cent")
+        print(f"\n{world} (simulated), top-1 and its difference to {options.full!r}, per cent")
         print((100 * table.set_index("row")[columns[1:]]).round(1).to_string(), "\n", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     write_table(options.out / "worlds.csv", pd.concat(tables, ignore_index=True))

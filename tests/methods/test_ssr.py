@@ -14,6 +14,7 @@ from phosphene.errors import DataError
 from phosphene.methods.neurobridge import NeuroBridge
 from phosphene.methods.ssr import SSR
 from phosphene.objectives.infonce import InfoNCE
+from phosphene.objectives.masked import MaskedReconstruction
 from phosphene.testing._data import TinyProblem, tiny_problem
 
 QUICK: dict[str, Any] = {
@@ -99,11 +100,32 @@ def test_loss_is_the_mean_of_the_contrasts_plus_weighted_reconstructions(
     torch.manual_seed(9)
     for name in ("image_reconstruction", "brain_reconstruction"):
         if name in modules:
-            pair = (pa, b) if name == "image_reconstruction" else (b, pa)
+            first = (pa[:2], b[:2])  # a quarter of the batch, which is in random order
+            pair = first if name == "image_reconstruction" else first[::-1]
             scaled = (x / x.square().mean(1, keepdim=True).sqrt() for x in pair)
             expected = expected + 0.4 * 0.5 * ssr.modules_[name](*scaled)
     torch.manual_seed(9)
     torch.testing.assert_close(ssr._loss(b, targets, torch.arange(8)), expected)
+
+
+def test_share_of_the_batch_that_is_reconstructed(
+    problem: TinyProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    forward = MaskedReconstruction.forward
+
+    def note(self: Any, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        rows.append(len(own))
+        return forward(self, own, other)
+
+    monkeypatch.setattr(MaskedReconstruction, "forward", note)
+    fit(problem, epochs=1, batch_size=50, reconstruction_share=0.5)
+    assert set(rows) == {25, 4}  # of 50, and of the 8 that are left of 108
+    rows.clear()
+    fit(problem, epochs=1, batch_size=54, reconstruction_share=1.0)
+    assert set(rows) == {54}
+    with pytest.raises(DataError, match="share of the batch"):
+        fit(problem, reconstruction_share=0.0)
 
 
 def test_weight_of_reconstruction_grows_over_the_warm_up() -> None:

@@ -23,7 +23,8 @@ Where we chose, and where we differ:
   nothing, and cosines alone are too small for a scale of 2.73 [ours].
 - The reconstructors, their loss, its weight .5 for each of the two and its linear ramp over 5
   epochs are [ours]: `phosphene.objectives.masked`. For speed they are small (32 wide, one head),
-  hide the same tokens in all rows of a batch, and positions enter keys but not values.
+  hide the same tokens in all rows of a batch, positions enter keys but not values, and a step
+  reconstructs a random quarter of its batch (``reconstruction_share``).
 - Gradients reach the projector through the anchor too unless ``stop_gradient=True`` [ours].
 - Optimiser, batch size, number of epochs and smoothing are NeuroBridge's [ours].
 - The epoch is chosen by accuracy on held-out training concepts [ours].
@@ -35,6 +36,7 @@ and the other settings agree: modules are initialised by name, and what is off i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -79,6 +81,8 @@ class SSR(NeuroBridge):
         Reconstruct the masked vector of the augmented picture, from the brain's.
     brain_reconstruction : bool
         Reconstruct the masked vector of the brain, from the augmented picture's.
+    reconstruction_share : float
+        Share of a batch's trials that a step reconstructs; the same loss in expectation.
     reconstruction_weight : float
         Of each of the two beside the contrast.
     warm_up : int
@@ -101,6 +105,7 @@ class SSR(NeuroBridge):
     stop_gradient: bool = False
     image_reconstruction: bool = True
     brain_reconstruction: bool = True
+    reconstruction_share: float = 0.25
     reconstruction_weight: float = 0.5
     warm_up: int = 5
     mask_ratio: float = 0.5
@@ -127,6 +132,12 @@ class SSR(NeuroBridge):
             raise DataError(
                 "reconstruction_weight and warm_up cannot be negative",
                 found=f"{self.reconstruction_weight}, {self.warm_up}",
+            )
+        if not 0 < self.reconstruction_share <= 1:
+            raise DataError(
+                "reconstruction_share is a share of the batch",
+                found=self.reconstruction_share,
+                expected="above 0, at most 1",
             )
         if self.stop_gradient and not self.anchor:
             raise DataError(
@@ -189,8 +200,9 @@ class SSR(NeuroBridge):
             terms.append(modules["image_objective"](short["image"], short["original"], ids))
         loss: torch.Tensor = sum(terms[1:], terms[0]) / len(terms)
         if names := self._reconstructions():
-            # The two share their inputs, of a mean square of 1.
-            pair = (short["image"] * z.shape[1] ** 0.5, mean_square_one(z))
+            # The two share their inputs, of a mean square of 1. A batch is in random order.
+            n = math.ceil(self.reconstruction_share * len(z))
+            pair = (short["image"][:n] * z.shape[1] ** 0.5, mean_square_one(z[:n]))
         for name in names:
             own, other = pair if name == "image_reconstruction" else pair[::-1]
             loss = loss + self._ramp * self.reconstruction_weight * modules[name](own, other)
