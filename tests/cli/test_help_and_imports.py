@@ -29,7 +29,9 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
-    for command in ("audit", "demo", "list", "fit", "evaluate", "predict", "check", "doctor"):
+    for command in (
+        "align", "audit", "demo", "list", "fit", "evaluate", "name", "predict", "check", "doctor",
+    ):  # fmt: skip
         assert f" {command} " in done.stdout
 
 

@@ -9,6 +9,7 @@ import typer
 
 from phosphene.cli import (
     ablate,
+    align,
     analyse,
     audit,
     check,
@@ -19,6 +20,7 @@ from phosphene.cli import (
     evaluate,
     features,
     fit,
+    name,
     predict,
 )
 from phosphene.cli import list as list_command
@@ -63,6 +65,8 @@ for _name, _function in (
     ("predict", predict.predict),
     ("compare", compare.compare),
     ("ablate", ablate.ablate),
+    ("align", align.align),
+    ("name", name.name),
     ("analyse", analyse.analyse),
     ("audit", audit.audit),
     ("check", check.check),
