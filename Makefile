@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -qq --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install -qq torch==2.13.0
 	$(BIN)/python -m pip install -qq --constraint constraints.txt \
-		--editable '.[demo,fmri,hf,h5,bids]' --group dev --group docs
+		--editable '.[demo,fmri,hf,h5,bids,generate]' --group dev --group docs
 	@touch $@
 
 demo: $(STAMP) ## simulate, train, compare and report (make demo DEMO_ARGS=--quick is the short one)

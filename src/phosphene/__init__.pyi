@@ -4,6 +4,10 @@ from .data.splits import HeldOut as HeldOut
 from .data.splits import Split as Split
 from .data.splits import split_concepts as split_concepts
 from .data.stimuli import StimulusSet as StimulusSet
+from .decoding.ridge import RidgeLOO as RidgeLOO
+from .decoding.ridge_kfold import RidgeKFold as RidgeKFold
+from .decoding.select import TopCorrelation as TopCorrelation
+from .decoding.selected_ridge import SelectedRidge as SelectedRidge
 from .evaluation.protocol import Protocol as Protocol
 from .evaluation.result import Result as Result
 from .evaluation.similarity import Embeddings as Embeddings
@@ -12,6 +16,10 @@ from .methods.atms import ATMS as ATMS
 from .methods.brain_alignment import BrainAligner as BrainAligner
 from .methods.bvsa import BVSA as BVSA
 from .methods.combine import Combine as Combine
+from .methods.img2img import Img2ImgReconstructor as Img2ImgReconstructor
+from .methods.ip_adapter import IPAdapterReconstructor as IPAdapterReconstructor
+from .methods.linear_reconstructor import LinearReconstructor as LinearReconstructor
+from .methods.minddiffuser import MindDiffuser as MindDiffuser
 from .methods.neurobridge import NeuroBridge as NeuroBridge
 from .methods.nice import NICE as NICE
 from .methods.ridge import Ridge as Ridge
@@ -19,6 +27,10 @@ from .methods.samga import SAMGA as SAMGA
 from .methods.shallow_alignment import ShallowAlignment as ShallowAlignment
 from .methods.ssr import SSR as SSR
 from .methods.ubp import UBP as UBP
+from .reconstruction.diffusion import LatentDiffusion as LatentDiffusion
+from .reconstruction.img2img import Img2Img as Img2Img
+from .reconstruction.ip_adapter import IPAdapter as IPAdapter
+from .reconstruction.unclip import UnCLIP as UnCLIP
 from .stimuli.bank import FeatureBank as FeatureBank
 from .training.paired import PairedData as PairedData
 

@@ -29,6 +29,8 @@ HOMES: dict[str, str] = {
     "reader": "phosphene.data.readers",
     "preparer": "phosphene.data.prepare",
     "world": "phosphene.simulation.world",
+    "generator": "phosphene.reconstruction",
+    "reconstructor": "phosphene.methods",
     "section": "phosphene.reports",
     "check": "phosphene.testing",
 }

@@ -63,7 +63,7 @@ def test_tables_in_pipes_are_plain_and_not_cut() -> None:
     assert all(line == line.rstrip() for line in lines)
 
 
-@pytest.mark.parametrize("kind", ["methods", "encoders", "views", "objectives"])
+@pytest.mark.parametrize("kind", ["methods", "encoders", "views", "objectives", "generators"])
 def test_listings_as_json(kind: str) -> None:
     from typer.testing import CliRunner
 
@@ -76,6 +76,7 @@ def test_listings_as_json(kind: str) -> None:
     names = {(item["kind"], item["name"]) for item in items}
     wanted = {
         "encoders": ["encoder", "image_encoder", "text_encoder"],
+        "methods": ["method", "reconstructor"],
     }.get(kind, [kind.removesuffix("s")])
     assert names == {(k, n) for k in wanted for n in _registry.names(k)}
     assert all(item["summary"] for item in items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -94,6 +96,68 @@ def test_memory_is_bounded_by_the_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     RidgeLOO(ALPHAS).fit(*problem(20, 30))
     assert sizes == [2, 2, 2, 1]
+
+
+def test_blocks_count_the_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few samples the weights of a block are larger than its targets."""
+    import phosphene.decoding.ridge as module
+
+    monkeypatch.setattr(module, "BLOCK_BYTES", 3 * 600 * 8 * 2)
+    sizes: list[int] = []
+    original = module._Decomposition.coefficients
+    monkeypatch.setattr(
+        module._Decomposition,
+        "coefficients",
+        lambda self, Y, alphas: sizes.append(Y.shape[1]) or original(self, Y, alphas),
+    )
+    RidgeLOO(ALPHAS).fit(*problem(20, 600))
+    assert sizes == [2, 2, 2, 1]
+
+
+def test_text_embeddings_of_59136_numbers_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import phosphene.decoding.ridge as module
+
+    monkeypatch.setattr(module, "BLOCK_BYTES", 2**22)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((24, 30)).astype(np.float32)
+    Y = (X @ rng.standard_normal((30, 77 * 768)) + 3).astype(np.float16)
+    model = RidgeLOO(ALPHAS, dtype="float32").fit(X, Y)
+    assert model.coef_.shape == (77 * 768, 30)
+    some = rng.choice(77 * 768, 50, replace=False)
+    theirs = RidgeCV(ALPHAS, alpha_per_target=True).fit(X, Y[:, some].astype(np.float64))
+    np.testing.assert_array_equal(model.alpha_[some], theirs.alpha_)
+    # Weights in single and signals in double precision: predicted in blocks as well.
+    found = model.predict(X.astype(np.float64))
+    np.testing.assert_allclose(found[:, some], theirs.predict(X), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found, model.predict(X), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "p"), [(30, 90), (90, 30), (40, 40), (3, 1)])
+def test_generalised_cross_validation_is_its_formula(n: int, p: int) -> None:
+    X, Y = problem(n, p)
+    model = RidgeLOO(ALPHAS, criterion="gcv", store_cv_results=True).fit(X, Y)
+    for a, alpha in enumerate(ALPHAS):
+        hat = Ridge(alpha).fit(X, np.eye(n)).predict(X)  # column j: predictions of the j-th unit
+        left = 1 - np.trace(hat) / n
+        expected = np.square(Y - hat @ Y).mean(axis=0) / left**2
+        found = model.cv_results_[:, :, a].mean(axis=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert n == 3 or (model.best_score_ != RidgeLOO(ALPHAS).fit(X, Y).best_score_).all()
+
+
+@pytest.mark.parametrize("criterion", ["loo", "gcv"])
+def test_r2_is_relative_to_the_variance(criterion: Any) -> None:
+    X, Y = problem(30, 90)
+    model = RidgeLOO(ALPHAS, criterion=criterion).fit(X, Y)
+    np.testing.assert_allclose(model.loo_r2_, 1 + model.best_score_ / Y.var(axis=0))
+
+
+def test_trap_holds_for_generalised_cross_validation() -> None:
+    rng = np.random.default_rng(3)
+    X, noise = rng.standard_normal((50, 800)), rng.standard_normal((50, 40))
+    model = RidgeLOO(ALPHAS, criterion="gcv").fit(X, noise)
+    assert np.mean(model.alpha_ >= 1e3) > 0.5
+    assert (model.loo_r2_ >= 1 - (50 / 49) ** 2 - 0.01).all()
 
 
 def naive_choice(X: Array, Y: Array) -> Array:
@@ -207,6 +271,8 @@ def test_unequal_lengths_unknown_precision_and_wrong_width_are_refused() -> None
         RidgeLOO().fit(X, Y[:9])
     with pytest.raises(DataError, match="precision"):
         RidgeLOO(dtype="float16").fit(X, Y)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="criterion"):
+        RidgeLOO(criterion="aic").fit(X, Y)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="5 features"):
         RidgeLOO().fit(X, Y).predict(X[:, :4])
 

@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from phosphene.errors import DataError
-from phosphene.evaluation.identification import identification, identification_test
+from phosphene.evaluation.identification import (
+    discriminability,
+    fisher_pairings,
+    identification,
+    identification_test,
+)
 
 
 def by_loops(predicted: np.ndarray, true: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -83,3 +89,43 @@ def test_constant_and_missing_vectors_are_named() -> None:
         identification(true, np.array([[np.nan, 2, 3], [4, 4, 5], [3, 1, 2]]))
     with pytest.raises(DataError, match="disagree"):
         identification(true, true[:2])
+
+
+def test_discriminability_squared_is_the_f_of_the_truth_against_the_candidates() -> None:
+    rng = np.random.default_rng(5)
+    predicted, true, wrong = (rng.standard_normal((n, 8)) for n in (6, 6, 15))
+    found = discriminability(predicted, true, wrong)
+    for p, t, value in zip(predicted, true, found, strict=True):
+        own = np.arctanh(np.corrcoef(p, t)[0, 1])
+        others = [np.arctanh(np.corrcoef(p, c)[0, 1]) for c in wrong]
+        assert value**2 == pytest.approx(stats.f_oneway([own], others).statistic)
+        assert np.sign(value) == np.sign(own - np.mean(others))
+    alone = discriminability(predicted, true)
+    others = [np.arctanh(np.corrcoef(predicted[2], true[j])[0, 1]) for j in (0, 1, 3, 4, 5)]
+    own = np.arctanh(np.corrcoef(predicted[2], true[2])[0, 1])
+    assert alone[2] ** 2 == pytest.approx(stats.f_oneway([own], others).statistic)
+    with pytest.raises(DataError, match="spread"):
+        discriminability(predicted, true, wrong[:1])
+    with pytest.raises(DataError, match="shape"):
+        discriminability(predicted, true[:, :7], wrong)
+
+
+def test_pairings_hold_every_correlation() -> None:
+    rng = np.random.default_rng(6)
+    predicted, true = rng.standard_normal((2, 4, 7))
+    z = fisher_pairings(predicted, true)
+    expected = [[np.arctanh(np.corrcoef(p, t)[0, 1]) for t in true] for p in predicted]
+    np.testing.assert_allclose(z, expected)
+    assert np.isfinite(fisher_pairings(true, true)).all()
+
+
+def test_constant_vectors_correlate_nothing_where_they_are_allowed() -> None:
+    rng = np.random.default_rng(7)
+    predicted, true, wrong = (rng.standard_normal((n, 6)) for n in (3, 3, 4))
+    true[1], wrong[2] = 0.0, 2.0
+    with pytest.raises(DataError, match="constant"):
+        identification(predicted, true, wrong)
+    found = identification(predicted, true, wrong, refuse_constant=False)
+    r = [np.corrcoef(predicted[1], wrong[j])[0, 1] for j in (0, 1, 3)]
+    assert found[1] == pytest.approx((np.sum(np.array(r) < 0) + 0.5) / 4)
+    assert fisher_pairings(predicted, true, refuse_constant=False)[0, 1] == 0.0

@@ -174,3 +174,50 @@ def test_an_unrelated_brain_gains_nothing_beyond_the_controls() -> None:
         # No sign of a gain: the interval does not lie above zero by more than a hair.
         assert low(gains) < 0.005
         assert gains.mean() < 0.02
+
+
+def test_other_aligners_are_rows_that_are_no_controls(small: RSMWorld) -> None:
+    brain = {s: similarity_matrix(x) for s, x in small.responses.items()}
+    names, learn = list(small.categories), np.arange(small.n_train)
+    left = {s: {k: r[np.ix_(learn, learn)] for k, r in brain.items() if k != s} for s in brain}
+    y = small.vectors.astype(float)
+    fitted = BrainAligner(alpha=0.1, penalty=3.0).fit_each(
+        y[learn], left, categories=names[: small.n_train]
+    )
+    options: dict[str, Any] = {
+        "train": small.train, "test": small.test, "categories": names, "draws": 1,
+        "decode": ridge_decoder(small.responses, small.train, small.test),
+    }  # fmt: skip
+    aligner = BrainAligner(alpha=0.01, penalty=0.1)
+    table = alignment_table(aligner, y, brain, others={"smooth": fitted}, **options)
+    assert table.rows == ["aligned", "smooth", *ROWS[1:]]
+    assert list(table.means().index) == table.rows
+    # The row is that of a table whose own aligner it is.
+    own = alignment_table(BrainAligner(alpha=0.1, penalty=3.0), y, brain, **options)
+    np.testing.assert_allclose(table.means().loc["smooth"], own.means().loc["aligned"], rtol=1e-6)
+    gap = table.means().loc["aligned"] - table.means().loc["smooth"]
+    gains = table.gains("smooth").set_index("score")["gain"]
+    np.testing.assert_allclose(gains, gap[gains.index])
+    # What tests need: z of the truth, of another query's, and the mean over all others.
+    mine = table.queries[
+        (table.queries["row"] == "original") & (table.queries["subject"] == "subject1")
+    ]
+    z = np.arctanh(mine["correlation"].to_numpy())
+    np.testing.assert_allclose(mine["z_truth"], z)
+    predicted = options["decode"]("subject1", y[learn])
+    every = np.arctanh(np.corrcoef(predicted, y[small.test])[: len(z), len(z) :])
+    np.fill_diagonal(every, np.nan)
+    np.testing.assert_allclose(mine["z_others"], np.nanmean(every, axis=1))
+    places = [
+        int(np.nanargmin(np.abs(row - v))) for row, v in zip(every, mine["z_shuffled"], strict=True)
+    ]
+    assert sorted(places) == list(range(len(z)))  # each truth once, never the own
+    with pytest.raises(DataError, match="names of their own"):
+        alignment_table(aligner, y, brain, others={"pca": fitted}, **options)
+    with pytest.raises(DataError, match="no aligner for subject1"):
+        alignment_table(aligner, y, brain, others={"smooth": {}}, **options)
+    knowing = {
+        s: BrainAligner(alpha=0.1, penalty=3.0).fit(y, brain, categories=names) for s in brain
+    }
+    with pytest.raises(LeakError, match="fitted on test categories"):
+        alignment_table(aligner, y, brain, others={"smooth": knowing}, **options)

@@ -18,7 +18,8 @@ from phosphene.evaluation.rsm import similarity_matrix
 from phosphene.methods.alignment_table import ROWS
 from phosphene.methods.brain_alignment import BrainAligner
 from phosphene.runs import aligning
-from phosphene.runs._alignment_study import ALPHAS, AlignmentStudy, responses
+from phosphene.runs._alignment_simulated import SimulatedAlignment
+from phosphene.runs._alignment_study import ALPHAS, AlignmentStudy, Choices, responses
 from phosphene.runs.aligning import align_demo, candidate_bank
 from phosphene.runs.aligning_files import verdicts
 from phosphene.simulation.multimodal import MultimodalStudy, simulate_multimodal
@@ -76,9 +77,9 @@ def test_the_table_has_every_control_of_every_modality_with_intervals(
     done: aligning.AlignmentOutcome,
 ) -> None:
     table = pd.read_csv(done.folder / "alignment.csv")
-    assert list(dict.fromkeys(table["row"])) == list(ROWS)
+    assert list(dict.fromkeys(table["row"])) == ["aligned", "autoencoder", "residual", *ROWS[1:]]
     assert set(table["modality"]) == set(PEOPLE)
-    assert len(table) == 3 * 7 * 5
+    assert len(table) == 3 * 9 * 5
     assert (table["low"] < table["mean"]).all()
     assert (table["mean"] < table["high"]).all()
     controls = table[table["row"] != "aligned"]
@@ -213,7 +214,7 @@ def test_the_report_is_one_file_that_says_simulated(
     assert "SIMULATED DATA" in page
     assert "simulated data: these are not measurements of a brain" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
-    assert page.count("<figure>") == 6
+    assert page.count("<figure>") == 7
     for words in ("Region and alpha", "whitened", "chance .5", "MEG, 2 people", "Licences"):
         assert words in page
     for concept in study.concepts("test"):  # every one is named
@@ -289,12 +290,33 @@ def test_other_settings_start_anew(
     assert fresh == [3, 0, 3]
 
 
+def test_the_decoder_is_the_one_asked_for(study: MultimodalStudy, candidates: FeatureBank) -> None:
+    """Least squares on five voxels, by hand."""
+    choices = Choices(draws=1, others={}, decoder="ols", voxels=5)
+    about = SimulatedAlignment(study, candidates, choices)
+    queries = about.modality("fmri")["queries"]
+    chosen = (queries["row"] == "original") & (queries["subject"] == "fmri-02")
+    mine = queries[chosen].set_index("stimulus").loc[names_of(study)[N_TRAIN:]]
+    x = units_by_hand(study, study.recordings("fmri")["fmri-02"].pick(roi="V4"))
+    y = vectors_of(study)
+    decoded = np.empty((N_TEST, y.shape[1]))
+    for unit, target in enumerate(y[:N_TRAIN].T):
+        r = [abs(np.corrcoef(column, target)[0, 1]) for column in x[:N_TRAIN].T]
+        some = np.argsort(r)[-5:]
+        design = np.column_stack([np.ones(len(x)), x[:, some]])
+        weights = np.linalg.lstsq(design[:N_TRAIN], target, rcond=None)[0]
+        decoded[:, unit] = design[N_TRAIN:] @ weights
+    expected = [np.corrcoef(p, t)[0, 1] for p, t in zip(decoded, y[N_TRAIN:], strict=True)]
+    np.testing.assert_allclose(mine["correlation"], expected, rtol=1e-5)
+    assert "least-squares decoder, 5 voxels" in str(about.protocol("fmri").method)
+
+
 def test_without_a_signal_nothing_is_identified_and_nothing_claimed(
     candidates: FeatureBank,
 ) -> None:
     from phosphene.runs.aligning_files import summarise
 
-    about = AlignmentStudy(make_study(signal=0.0), candidates, 2, 0)
+    about = SimulatedAlignment(make_study(signal=0.0), candidates, Choices(draws=2, others={}))
     found = about.modality("fmri")
     summary = summarise(found["queries"], found["subjects"], "fmri")
     chosen = summary[summary["score"] == "identification"].set_index("row")["mean"]
@@ -335,6 +357,8 @@ def test_constant_units_are_left_out_and_nothing_but_constant_ones_is_refused() 
 def test_bad_input_is_refused_before_anything_is_computed(
     tmp_path: Path, study: MultimodalStudy, candidates: FeatureBank
 ) -> None:
+    with pytest.raises(DataError, match="unknown decoder"):
+        align_demo(tmp_path / "a", study=study, candidates=candidates, decoder="lasso")  # type: ignore[arg-type]
     with pytest.raises(LeakError, match="candidates") as leak:
         align_demo(tmp_path / "a", study=study, candidates=study.bank)
     assert "c00" in str(leak.value)

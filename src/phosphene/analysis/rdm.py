@@ -23,7 +23,12 @@ import numpy.typing as npt
 from scipy.stats import kendalltau, rankdata
 
 from phosphene.errors import DataError, listing
-from phosphene.evaluation.rsm import correlation, similarity_matrix
+from phosphene.evaluation.rsm import (
+    correlation,
+    cross_validated_gram,
+    similarity_matrix,
+    upper,
+)
 
 RDMMetric = Literal["correlation", "cosine", "euclidean", "crossnobis"]
 METRICS = ("correlation", "cosine", "euclidean", "crossnobis")
@@ -96,15 +101,8 @@ def rdm(
 
 
 def _cross_gram(x: Array, noise_covariance: npt.ArrayLike | None) -> Array:
-    if x.ndim != 3 or len(x) < 2:
-        raise DataError(
-            "crossnobis needs independent measurements of the same things",
-            found=f"shape {x.shape}",
-            expected="(measurements, things, units) with two measurements or more",
-            fix="keep runs or repetitions apart instead of averaging them",
-        )
-    m, _, p = x.shape
-    if noise_covariance is not None:
+    if noise_covariance is not None and x.ndim == 3:
+        p = x.shape[-1]
         sigma = np.asarray(noise_covariance, dtype=np.float64)
         if sigma.shape != (p, p):
             raise DataError(
@@ -120,12 +118,7 @@ def _cross_gram(x: Array, noise_covariance: npt.ArrayLike | None) -> Array:
                 fix="shrink it towards its diagonal",
             ) from error
         x = np.linalg.solve(lower, x.reshape(-1, p).T).T.reshape(x.shape)
-    total = x.sum(axis=0)
-    # The sum over a != b of X_a X_b' is that over all pairs less that over equal ones.
-    same = np.einsum("mik,mjk->ij", x, x, optimize=True)
-    gram = (total @ total.T - same) / (m * (m - 1) * p)
-    found: Array = (gram + gram.T) / 2
-    return found
+    return cross_validated_gram(x)
 
 
 def check_rdm(matrix: npt.ArrayLike, n: int | None = None, name: str = "the RDM") -> Array:
@@ -179,7 +172,7 @@ def check_rdm(matrix: npt.ArrayLike, n: int | None = None, name: str = "the RDM"
 
 def pairs(matrix: Array) -> Array:
     """The pairs of an RDM: its upper triangle without the diagonal, row by row."""
-    return matrix[np.triu_indices(len(matrix), 1)]
+    return upper(matrix)
 
 
 def compare_rdms(

@@ -22,6 +22,7 @@ from phosphene.cli import (
     fit,
     name,
     predict,
+    reconstruct,
 )
 from phosphene.cli import list as list_command
 from phosphene.cli._output import guarded, start_logging
@@ -63,6 +64,7 @@ for _name, _function in (
     ("fit", fit.fit),
     ("evaluate", evaluate.evaluate),
     ("predict", predict.predict),
+    ("reconstruct", reconstruct.reconstruct),
     ("compare", compare.compare),
     ("ablate", ablate.ablate),
     ("align", align.align),

@@ -22,10 +22,11 @@ def fit(
     verbose: Verbose = False,
 ) -> None:
     """Train the method of a recipe; run it again after an interruption to continue."""
-    from phosphene.config import load_recipe
+    from phosphene.config import load_recipe, reconstructs
     from phosphene.runs import fit as fit_run
 
     run = fit_run(load_recipe(recipe, overrides or ()), out)
     n = len(run.folds)
     say(f"fitted {run.recipe.method.name} ({n} fold{'s' * (n != 1)}) in {run.folder}")
-    say(f"next: phosphene evaluate {run.folder}")
+    command = "reconstruct" if reconstructs(run.recipe.method.name) else "evaluate"
+    say(f"next: phosphene {command} {run.folder}")

@@ -25,12 +25,14 @@ class What(StrEnum):
     preparers = "preparers"
     worlds = "worlds"
     objectives = "objectives"
+    generators = "generators"
     results = "results"
 
 
-# "Encoders" are networks for brain signals, for pictures and for names; a user means any of them.
+# "Encoders" are networks for brain signals, for pictures and for names, and methods retrieve or
+# reconstruct; a user means any of them.
 KINDS = {
-    What.methods: ("method",),
+    What.methods: ("method", "reconstructor"),
     What.encoders: ("encoder", "image_encoder", "text_encoder"),
     What.views: ("view",),
     What.datasets: ("dataset",),
@@ -38,6 +40,7 @@ KINDS = {
     What.preparers: ("preparer",),
     What.worlds: ("world",),
     What.objectives: ("objective",),
+    What.generators: ("generator",),
 }
 # How published numbers are told apart: those that used more than a query and the gallery.
 PUBLISHED = (
@@ -45,7 +48,10 @@ PUBLISHED = (
     ("published accuracies, transductive scoring", True, False),
     ("published accuracies, scores that use the true answers of the test", None, True),
 )
-LABELS = {"encoder": "brain", "image_encoder": "image", "text_encoder": "text"}
+LABELS = {
+    "encoder": "brain", "image_encoder": "image", "text_encoder": "text",
+    "method": "retrieval", "reconstructor": "reconstruction",
+}  # fmt: skip
 
 
 def list_names(

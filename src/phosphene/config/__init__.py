@@ -5,6 +5,15 @@ keys are errors that name the nearest valid one. Paths may be relative to the re
 may hold ``~`` and environment variables.
 """
 
+from phosphene.config.alignment import (
+    AlignmentRecipe,
+    BankVectors,
+    DecoderChoice,
+    GodVectors,
+    TableVectors,
+    load_alignment_recipe,
+)
+from phosphene.config.methods import method_class, reconstructs
 from phosphene.config.reading import load_recipe, parse_recipe, read_value
 from phosphene.config.schema import (
     BankFeatures,
@@ -30,12 +39,16 @@ from phosphene.config.schema import (
 )
 
 __all__ = [
+    "AlignmentRecipe",
     "BankFeatures",
+    "BankVectors",
     "BlockAverage",
     "ColumnSplit",
     "ConceptPairsSplit",
     "ConceptSplit",
+    "DecoderChoice",
     "Evaluation",
+    "GodVectors",
     "ImageFeatures",
     "LeaveOneOutSplit",
     "LeaveOneSubjectOutSplit",
@@ -49,8 +62,12 @@ __all__ = [
     "RecordingData",
     "Signals",
     "SimulatedData",
+    "TableVectors",
     "TextFeatures",
+    "load_alignment_recipe",
     "load_recipe",
+    "method_class",
     "parse_recipe",
     "read_value",
+    "reconstructs",
 ]

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from pydantic import (
     BaseModel,
@@ -16,8 +16,11 @@ from pydantic import (
 )
 
 from phosphene import _registry
+from phosphene.config.methods import method_class
 from phosphene.config.schema import MethodChoice, ReaderData, Recipe
 from phosphene.errors import RecipeError, listing
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -41,10 +44,25 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         dotted path and the nearest valid name.
     """
     path = Path(path)
-    values = _read(path)
+    values = _read(path, Recipe)
     for override in overrides:
         _override(values, override)
     return parse_recipe(values, folder=path.parent, origin=str(path))
+
+
+def read_model(model: type[Model], path: str | Path, overrides: Sequence[str] = ()) -> Model:
+    """Read a YAML file as a recipe of another kind, such as of brain-aligned vectors.
+
+    Raises
+    ------
+    RecipeError
+        As in :func:`load_recipe`; parameters of parts are for the caller to check.
+    """
+    path = Path(path)
+    values = _read(path, model)
+    for override in overrides:
+        _override(values, override)
+    return _validated(model, values, str(path.parent), str(path))
 
 
 def parse_recipe(
@@ -57,24 +75,28 @@ def parse_recipe(
     RecipeError
         As in :func:`load_recipe`.
     """
+    recipe = _validated(Recipe, values, str(folder), origin)
+    _check_method(recipe.method, origin)
+    if isinstance(recipe.data, ReaderData):
+        check_reader(recipe.data, origin)
+    return recipe
+
+
+def _validated(model: type[Model], values: Mapping[str, Any], folder: str, origin: str) -> Model:
     try:
-        recipe = Recipe.model_validate(dict(values), context={"folder": str(folder)})
+        return model.model_validate(dict(values), context={"folder": folder})
     except ValidationError as error:
         # Unknown keys first: other problems often follow from a misspelt one.
         found = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        problems = [_problem(item) for item in found]
+        problems = [_problem(item, model) for item in found]
         hints = [hint.strip() for _, hint in problems if hint]
         raise RecipeError(
             f"{origin}: {listing(dict.fromkeys(what for what, _ in problems), limit=8)}",
             fix="; ".join(list(dict.fromkeys(hints))[:8]) or None,
         ) from None
-    _check_method(recipe.method, origin)
-    if isinstance(recipe.data, ReaderData):
-        _check_reader(recipe.data, origin)
-    return recipe
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     import yaml
 
     try:
@@ -100,7 +122,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(
             f"{path} does not hold a recipe",
             found="an empty file" if values is None else type(values).__name__,
-            expected="a mapping with " + ", ".join(Recipe.model_fields),
+            expected="a mapping with " + ", ".join(model.model_fields),
         )
     return values
 
@@ -171,9 +193,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     section[parts[-1]] = value
 
 
-def _problem(error: Mapping[str, Any]) -> tuple[str, str | None]:
+def _problem(error: Mapping[str, Any], model: type[BaseModel]) -> tuple[str, str | None]:
     """One finding of pydantic as (what is wrong, what to do), with the dotted path of the key."""
-    path, beside, below = _located(error["loc"])
+    path, beside, below = _located(error["loc"], model)
     where = ".".join(path) or "the recipe"
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -193,14 +215,16 @@ def _problem(error: Mapping[str, Any]) -> tuple[str, str | None]:
     return f"{where} is {error['input']!r}", f"{where}: {message[:1].lower() + message[1:]}"
 
 
-def _located(loc: Sequence[int | str]) -> tuple[list[str], list[str], list[type[BaseModel]]]:
+def _located(
+    loc: Sequence[int | str], root: type[BaseModel]
+) -> tuple[list[str], list[str], list[type[BaseModel]]]:
     """The recipe's keys of a location, the valid names beside the last, and what may lie below it.
 
     Between the keys pydantic puts names of union members ("simulated", "constrained-int"), which no
     user wrote.
     """
     path: list[str] = []
-    models: list[type[BaseModel]] = [Recipe]
+    models: list[type[BaseModel]] = [root]
     beside: list[str] = []
     mapping = False
     for part in loc:
@@ -235,7 +259,7 @@ def _inside(model: type[BaseModel], name: int | str) -> tuple[bool, list[type[Ba
 
 def _check_method(method: MethodChoice, origin: str) -> None:
     """Compare ``method.params`` with the constructor, so that a typo is found before any work."""
-    constructor = _registry.get("method", method.name)
+    constructor = method_class(method.name)
     parameters = inspect.signature(constructor).parameters
     known = [n for n, p in parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     if unknown := [name for name in method.params if name not in known]:
@@ -247,7 +271,7 @@ def _check_method(method: MethodChoice, origin: str) -> None:
         )
 
 
-def _check_reader(data: ReaderData, origin: str) -> None:
+def check_reader(data: ReaderData, origin: str) -> None:
     """Compare ``data.params`` with those arguments of the reader that have no key of their own."""
     read = _registry.get("reader", data.reader)
     parameters = list(inspect.signature(read).parameters.values())

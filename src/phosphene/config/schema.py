@@ -217,8 +217,9 @@ class ImageFeatures(_Section):
     Parameters
     ----------
     folder : path, optional
-        Pictures: a folder, or a CSV file with columns ``stimulus`` and ``path``. Without it a
-        simulated world has its own, and data of kind ``reader`` are searched below ``data.root``.
+        Pictures: a folder, a CSV file with columns ``stimulus`` and ``path``, or NSD's
+        ``nsd_stimuli.hdf5``. Without it a simulated world has its own, and data of kind ``reader``
+        are searched below ``data.root``.
     encoder : str
         Registered image encoder, or ``kind:SOURCE`` such as ``clip:openai/clip-vit-base-patch32``.
     views : list of str, optional
@@ -227,10 +228,14 @@ class ImageFeatures(_Section):
         Layers of the encoder; its default layer by default.
     text : NameVectors, optional
         Vectors of the concepts' names, for methods that use them.
+    captions : path, optional
+        CSV file with columns ``stimulus`` and ``caption``, for methods that make pictures from
+        words; the concepts' names by default.
     """
 
     kind: Literal["images"]
     folder: RecipePath | None = None
+    captions: RecipePath | None = None
     encoder: str = "efficientnet-lite0"
     views: list[str] | None = Field(default=None, min_length=1)
     layers: list[str] | None = Field(default=None, min_length=1)

@@ -16,7 +16,7 @@ win. It is therefore taken out exactly, by a Householder reflection that maps it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -49,6 +49,10 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
         Penalties to choose from, all positive.
     alpha_per_target : bool
         Choose the penalty for each target (default) or one for all by their mean error.
+    criterion : {"loo", "gcv"}
+        Exact leave-one-out, or generalised cross-validation (Golub, Heath & Wahba 1979,
+        doi:10.1080/00401706.1979.10489751), which puts the mean of ``1 - H_ii`` over the samples
+        in place of each: single samples of large leverage then count less.
     dtype : {"auto", "float32", "float64"}
         Precision of the computation; ``auto`` takes double where that costs seconds at most.
     device : str
@@ -65,10 +69,11 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
     alpha_ : float or ndarray of shape (n_targets,)
         Chosen penalties. A constant target takes the largest.
     best_score_ : float or ndarray of shape (n_targets,)
-        Negative mean squared leave-one-out error at the chosen penalty.
+        Negative mean squared error of the criterion at the chosen penalty.
     loo_r2_ : float or ndarray of shape (n_targets,)
         Share of the target's variance predicted by the models that did not see the sample, at the
-        chosen penalty; negative where the mean predicts better; 0 for a constant target.
+        chosen penalty; negative where the mean predicts better; 0 for a constant target. Of the
+        generalised errors with "gcv".
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
     intercept_ : float or ndarray of shape (n_targets,)
     cv_results_ : ndarray of shape (n_samples, n_alphas) or (n_samples, n_targets, n_alphas)
@@ -89,6 +94,7 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
         alphas: ArrayLike = ALPHAS,
         *,
         alpha_per_target: bool = True,
+        criterion: Literal["loo", "gcv"] = "loo",
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: str = "auto",
         batch_targets: int | None = None,
@@ -97,6 +103,7 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
     ) -> None:
         self.alphas = alphas
         self.alpha_per_target = alpha_per_target
+        self.criterion = criterion
         self.dtype = dtype
         self.device = device
         self.batch_targets = batch_targets
@@ -119,10 +126,16 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
         Raises
         ------
         DataError
-            For NaN or infinite values (by column), fewer than two samples, unequal lengths or a
-            penalty that is not positive.
+            For NaN or infinite values (by column), fewer than two samples, unequal lengths, a
+            penalty that is not positive or an unknown criterion.
         """
         alphas = _check_alphas(self.alphas)
+        if self.criterion not in ("loo", "gcv"):
+            raise DataError(
+                "unknown criterion of ridge regression",
+                found=self.criterion,
+                expected="'loo' or 'gcv'",
+            )
         features: NDArray[Any]
         Y: NDArray[Any]
         # First, because scikit-learn's check of the targets would not name the columns.
@@ -140,35 +153,41 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
         x_mean = features.mean(axis=0, dtype=np.float64)
         y_mean = Y.mean(axis=0, dtype=np.float64)
         # A constant target has nothing to learn; without this, rounding would choose its penalty.
-        constant = np.ptp(Y, axis=0) == 0
+        constant = Y.max(axis=0) == Y.min(axis=0)
         y_mean[constant] = Y[0, constant]
         parts = _decompose(_centred(features, x_mean, dtype, device))
 
         n_targets = Y.shape[1]
         grid = torch.as_tensor(alphas, dtype=dtype, device=device)
-        loo = parts.prepare(grid)
-        mse = np.empty((len(alphas), n_targets))
+        loo = parts.prepare(grid, generalised=self.criterion == "gcv")
+        mse, variance = np.empty((len(alphas), n_targets)), np.empty(n_targets)
         stored = np.empty((*Y.shape, len(alphas))) if self.store_cv_results else None
         for block in self._blocks(len(Y), n_targets, len(alphas), dtype, "leave-one-out"):
-            errors = loo.errors(_centred(Y[:, block], y_mean[block], dtype, device)).square_()
+            centred = _centred(Y[:, block], y_mean[block], dtype, device)
+            variance[block] = centred.square().mean(dim=0, dtype=torch.float64).cpu().numpy()
+            errors = loo.errors(centred).square_()
             mse[:, block] = errors.mean(dim=1).cpu().numpy()
             if stored is not None:
                 stored[:, block] = errors.permute(1, 2, 0).cpu().numpy()
         mse[:, constant] = 0.0
 
         best = self._choose(mse, alphas, constant)
-        coef = np.empty((n_targets, features.shape[1]), dtype=str(dtype).removeprefix("torch."))
-        for block in self._blocks(len(Y), n_targets, 1, dtype, "coefficients"):
-            centred = _centred(Y[:, block], y_mean[block], dtype, device)
-            coef[block] = parts.coefficients(centred, grid[best[block]]).T.cpu().numpy()
+        # The weights of a block count as well: with few samples they are the larger part.
+        widest = max(features.shape)
+        coef, intercept = _fill(
+            parts,
+            Y,
+            (x_mean, y_mean),
+            grid[best],
+            self._blocks(widest, n_targets, 1, dtype, "coefficients"),
+        )
         coef[constant] = 0.0
+        intercept[constant] = y_mean[constant]
 
-        variance = np.square(Y - y_mean).mean(axis=0, dtype=np.float64)
         chosen = mse[best, np.arange(n_targets)]
         ratio = np.divide(chosen, variance, out=np.ones(n_targets), where=~constant)
         scores = -chosen if self.alpha_per_target else np.array([-chosen.mean()])
         penalties = alphas[best] if self.alpha_per_target else alphas[best[:1]]
-        intercept = y_mean - coef @ x_mean
         if stored is not None:
             self.cv_results_ = stored[:, 0] if single else stored
         self.coef_ = coef[0] if single else coef
@@ -189,7 +208,7 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
         check_is_fitted(self)
         array: NDArray[Any] = _validated(self, X, reset=False)
         _check_finite(array, "feature")
-        return array @ self.coef_.T + self.intercept_
+        return _predict(array, self.coef_, self.intercept_)
 
     def _resolve_dtype(self, n_samples: int, n_features: int) -> torch.dtype:
         if self.dtype == "auto":
@@ -206,12 +225,8 @@ class RidgeLOO(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore
     def _blocks(
         self, n_samples: int, n_targets: int, n_alphas: int, dtype: torch.dtype, what: str
     ) -> Iterator[slice]:
-        size = self.batch_targets or max(
-            1, BLOCK_BYTES // (3 * n_samples * n_alphas * dtype.itemsize)
-        )
-        starts = range(0, n_targets, size)
-        blocks = (slice(start, start + size) for start in starts)
-        yield from progress(blocks, total=len(starts), desc=what, enabled=self.progress)
+        each = 3 * n_samples * n_alphas * dtype.itemsize
+        yield from target_blocks(n_targets, each, self.batch_targets, what, self.progress)
 
     def _choose(
         self, mse: NDArray[Any], alphas: NDArray[Any], constant: NDArray[Any]
@@ -237,7 +252,7 @@ class _Decomposition:
     eigenvalues: torch.Tensor
     to_features: torch.Tensor
 
-    def prepare(self, alphas: torch.Tensor) -> _LeaveOneOut:
+    def prepare(self, alphas: torch.Tensor, generalised: bool = False) -> _LeaveOneOut:
         """Weights and leverages of all penalties, shared by all targets."""
         inverse = 1 / (self.eigenvalues + alphas[:, None])
         # Wide: numerator and denominator are both scaled by the penalty, against overflow.
@@ -245,6 +260,8 @@ class _Decomposition:
         squares = torch.cat([part.square() @ weights.T for part in torch.split(self.basis, 1024)]).T
         if not self.wide:
             squares = 1 - 1 / len(self.basis) - squares
+        if generalised:
+            squares = squares.mean(dim=1, keepdim=True).expand_as(squares).clone()
         floor = torch.finfo(squares.dtype).eps ** 2 if self.wide else torch.finfo(squares.dtype).eps
         return _LeaveOneOut(self.wide, self.basis, weights, squares.clamp_(min=floor))
 
@@ -252,6 +269,11 @@ class _Decomposition:
         """Weights (p, targets) with one penalty per target."""
         shrunk = (self.basis.T @ Y) / (self.eigenvalues[:, None] + alphas)
         return self.to_features @ (self.basis @ shrunk if self.wide else shrunk)
+
+    def project(self, X: torch.Tensor) -> torch.Tensor:
+        """Centred rows (m, p) such that ``coefficients`` predicts ``project(X) @ shrunk``."""
+        mapped = X @ self.to_features
+        return mapped @ self.basis if self.wide else mapped
 
 
 @dataclass(frozen=True)
@@ -288,6 +310,46 @@ def _decompose(X: torch.Tensor) -> _Decomposition:
     basis[1:] = rotated
     basis.addr_(u, u[1:] @ rotated, alpha=-2)
     return _Decomposition(True, basis, eigenvalues.clamp_(min=0), X.T)
+
+
+def _fill(
+    parts: _Decomposition,
+    Y: NDArray[Any],
+    means: tuple[NDArray[Any], NDArray[Any]],
+    penalties: torch.Tensor,
+    blocks: Iterable[slice],
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Weights (n_targets, p) and intercepts (n_targets,), one block of targets after the other."""
+    x_mean, y_mean = means
+    dtype, device = penalties.dtype, penalties.device
+    name = str(dtype).removeprefix("torch.")
+    coef, intercept = np.empty((Y.shape[1], len(x_mean)), dtype=name), np.empty(Y.shape[1])
+    for block in blocks:
+        centred = _centred(Y[:, block], y_mean[block], dtype, device)
+        coef[block] = parts.coefficients(centred, penalties[block]).T.cpu().numpy()
+        intercept[block] = y_mean[block] - coef[block] @ x_mean
+    return coef, intercept
+
+
+def _predict(X: NDArray[Any], coef: NDArray[Any], intercept: Any) -> NDArray[Any]:
+    """``X coef' + intercept`` without a second copy of all weights in another precision."""
+    if coef.ndim == 1 or coef.dtype == X.dtype:
+        out: NDArray[Any] = X @ coef.T + intercept
+        return out
+    out = np.empty((len(X), len(coef)), dtype=np.result_type(X, coef, intercept))
+    for block in target_blocks(len(coef), 16 * coef.shape[1], None, "prediction", False):
+        out[:, block] = X @ coef[block].T + intercept[block]
+    return out
+
+
+def target_blocks(
+    n_targets: int, bytes_each: int, batch: int | None, what: str, show: bool
+) -> Iterator[slice]:
+    """Blocks of targets whose temporaries stay below `BLOCK_BYTES`, with a progress bar."""
+    size = batch or max(1, BLOCK_BYTES // bytes_each)
+    starts = range(0, n_targets, size)
+    blocks = (slice(start, start + size) for start in starts)
+    yield from progress(blocks, total=len(starts), desc=what, enabled=show)
 
 
 def _centred(

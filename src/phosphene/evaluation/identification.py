@@ -12,6 +12,8 @@ from phosphene import _random
 from phosphene.errors import DataError, listing
 from phosphene.evaluation._checks import Floats
 
+_ALMOST_ONE = 1 - 1e-9
+
 
 def identification(
     predicted: Floats,
@@ -19,6 +21,7 @@ def identification(
     candidates: Floats | None = None,
     *,
     ids: Sequence[str] | None = None,
+    refuse_constant: bool = True,
 ) -> npt.NDArray[np.float64]:
     r"""Share of the candidates that correlate less with the prediction than the truth does.
 
@@ -34,6 +37,9 @@ def identification(
         Wrong answers. By default the true vectors of the other queries.
     ids : sequence of str, optional
         Stimulus of every query; true vectors of the same stimulus are not wrong answers.
+    refuse_constant : bool
+        Refuse constant vectors; else they correlate 0 with all, as latents that a rectifier has
+        set to zero.
 
     Returns
     -------
@@ -53,7 +59,7 @@ def identification(
     >>> identification(true[[1, 0, 2]], true)
     array([0., 0., 1.])
     """
-    scores, allowed = _all_pairings(predicted, true, candidates, ids)
+    scores, allowed = _all_pairings(predicted, true, candidates, ids, refuse_constant)
     own = np.arange(len(scores))
     if not allowed.all():
         empty = np.flatnonzero(~allowed)
@@ -118,17 +124,99 @@ def identification_test(
     return IdentificationTest(scores, table[np.arange(len(scores)), orders].mean(axis=1))
 
 
+def discriminability(
+    predicted: Floats,
+    true: Floats,
+    candidates: Floats | None = None,
+    *,
+    refuse_constant: bool = True,
+) -> npt.NDArray[np.float64]:
+    r"""How far the truth stands out among the candidates: t of one value against many.
+
+    Correlations of the prediction with the candidates are compared with that with the truth, all
+    in Fisher's z. With m candidates of mean :math:`\bar z` and standard deviation s,
+
+    .. math::
+        t = \frac{z_\mathrm{truth} - \bar z}{s \sqrt{1 + 1/m}}
+
+    whose square is the F of a one-way analysis of variance with the truth as one group and the
+    candidates as the other. It does not depend on the width of the space, as distances do.
+
+    Parameters
+    ----------
+    predicted, true, candidates, refuse_constant
+        As for :func:`identification`.
+
+    Returns
+    -------
+    ndarray, shape (queries,)
+        Positive where the truth correlates more than the candidates do on average.
+
+    Raises
+    ------
+    DataError
+        As in :func:`identification`, and for fewer than two candidates.
+    """
+    own, wrong = _fisher(predicted, true, candidates, refuse_constant)
+    m = wrong.shape[1]
+    if m < 2:
+        raise DataError("candidates have no spread", found=f"{m} candidates", expected="2 or more")
+    spread = wrong.std(axis=1, ddof=1) * np.sqrt(1 + 1 / m)
+    found: npt.NDArray[np.float64] = (own - wrong.mean(axis=1)) / np.maximum(spread, 1e-12)
+    return found
+
+
+def fisher_pairings(
+    predicted: Floats, true: Floats, *, refuse_constant: bool = True
+) -> npt.NDArray[np.float64]:
+    """Fisher's z of the correlation of every prediction with every truth, (queries, queries).
+
+    What stands beside the diagonal is what shuffled truths give.
+    """
+    own, wrong = _fisher(predicted, true, None, refuse_constant)
+    n = len(own)
+    whole = np.empty((n, n))
+    whole[np.eye(n, dtype=bool)] = own
+    whole[~np.eye(n, dtype=bool)] = wrong.ravel()
+    return whole
+
+
+def _fisher(
+    predicted: Floats, true: Floats, candidates: Floats | None, refuse: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fisher's z of the correlations with the truth (n,) and with wrong answers (n, m)."""
+    p, t = _standardised(predicted, "predicted", refuse), _standardised(true, "true", refuse)
+    others = t if candidates is None else _standardised(candidates, "candidate", refuse)
+    if p.shape != t.shape or others.shape[1] != p.shape[1]:
+        raise DataError(
+            "predictions, truths and candidates differ in shape",
+            found=f"{p.shape}, {t.shape}, {others.shape}",
+        )
+    # A perfect prediction has an infinite z.
+    wrong = np.arctanh(np.clip(p @ others.T, -_ALMOST_ONE, _ALMOST_ONE))
+    n = len(p)
+    if candidates is None:
+        own = wrong[np.arange(n), np.arange(n)]
+        return own, wrong[~np.eye(n, dtype=bool)].reshape(n, n - 1)
+    r = np.clip(np.einsum("nd,nd->n", p, t), -_ALMOST_ONE, _ALMOST_ONE)
+    return np.arctanh(r), wrong
+
+
 def _all_pairings(
-    predicted: Floats, true: Floats, candidates: Floats | None, ids: Sequence[str] | None
+    predicted: Floats,
+    true: Floats,
+    candidates: Floats | None,
+    ids: Sequence[str] | None,
+    refuse: bool = True,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Score of query i if row j of ``true`` were its truth, for all i and j."""
-    p, t = _standardised(predicted, "predicted"), _standardised(true, "true")
+    p, t = _standardised(predicted, "predicted", refuse), _standardised(true, "true", refuse)
     if p.shape != t.shape:
         raise DataError("predictions and truths disagree", found=t.shape, expected=p.shape)
     n = len(t)
     against = p @ t.T
     if candidates is not None:
-        others = _standardised(candidates, "candidate")
+        others = _standardised(candidates, "candidate", refuse)
         if others.shape[1] != p.shape[1]:
             raise DataError(
                 "candidates differ in dimension", found=others.shape[1], expected=p.shape[1]
@@ -171,7 +259,7 @@ def _require_equal_within(true: Floats, group: npt.NDArray[np.int64]) -> None:
         raise DataError("queries of one stimulus have different true vectors")
 
 
-def _standardised(vectors: Floats, what: str) -> npt.NDArray[np.float64]:
+def _standardised(vectors: Floats, what: str, refuse: bool = True) -> npt.NDArray[np.float64]:
     wide = np.asarray(vectors, dtype=np.float64)
     if wide.ndim != 2:
         raise DataError(f"{what} vectors must be a matrix", found=f"shape {wide.shape}")
@@ -181,10 +269,11 @@ def _standardised(vectors: Floats, what: str) -> npt.NDArray[np.float64]:
     centred = wide - wide.mean(axis=1, keepdims=True)
     norm = np.sqrt(np.einsum("nd,nd->n", centred, centred))
     flat = norm <= 1e-12 * np.maximum(np.abs(wide).max(axis=1), 1e-300)
-    if flat.any():
+    if flat.any() and refuse:
         raise DataError(
             f"{what} vectors are constant, so that no correlation exists: rows "
             f"{listing(np.flatnonzero(flat))}"
         )
-    scaled: npt.NDArray[np.float64] = centred / norm[:, None]
+    scaled: npt.NDArray[np.float64] = centred / np.where(flat, 1.0, norm)[:, None]
+    scaled[flat] = 0.0
     return scaled

@@ -81,19 +81,10 @@ def similarity_matrix(patterns: npt.ArrayLike, metric: Metric = "cosine") -> Mat
 
 
 def _cross_validated(x: Matrix) -> Matrix:
-    if x.ndim != 3 or len(x) < 2:
-        raise DataError(
-            "crossnobis needs independent measurements of the same things",
-            found=f"shape {x.shape}",
-            expected="(measurements, things, units) with two measurements or more",
-            fix="keep runs or repetitions apart instead of averaging them",
-        )
-    _require_finite(x.reshape(-1, x.shape[-1]))
-    x = x - x.mean(axis=1, keepdims=True)
-    total = x.sum(axis=0)
-    # sum over a != b of X_a X_b' is that over all pairs less that over equal ones.
-    same = np.einsum("mik,mjk->ij", x, x)
-    gram = (total @ total.T - same) / (len(x) * (len(x) - 1) * x.shape[-1])
+    if x.ndim == 3:
+        _require_finite(x.reshape(-1, x.shape[-1]))
+        x = x - x.mean(axis=1, keepdims=True)
+    gram = cross_validated_gram(x)
     power = float(np.diag(gram).mean())
     if not power > 1e-12 * float(np.square(x).mean()):
         raise DataError(
@@ -101,7 +92,38 @@ def _cross_validated(x: Matrix) -> Matrix:
             found=f"{power:.3g} on average",
             fix="take more reliable voxels, or another metric",
         )
-    return _symmetric(gram / power)
+    return gram / power
+
+
+def cross_validated_gram(x: Matrix) -> Matrix:
+    """Inner products of things per unit, over pairs of different measurements.
+
+    Parameters
+    ----------
+    x : ndarray, shape (measurements, things, units)
+        Independent measurements of the same things, two or more.
+
+    Returns
+    -------
+    ndarray, shape (things, things)
+        Symmetric; the diagonal may be negative where measurements disagree.
+
+    Raises
+    ------
+    DataError
+        If there are not several measurements.
+    """
+    if x.ndim != 3 or len(x) < 2:
+        raise DataError(
+            "crossnobis needs independent measurements of the same things",
+            found=f"shape {x.shape}",
+            expected="(measurements, things, units) with two measurements or more",
+            fix="keep runs or repetitions apart instead of averaging them",
+        )
+    total = x.sum(axis=0)
+    # sum over a != b of X_a X_b' is that over all pairs less that over equal ones.
+    same = np.einsum("mik,mjk->ij", x, x, optimize=True)
+    return _symmetric((total @ total.T - same) / (len(x) * (len(x) - 1) * x.shape[-1]))
 
 
 def check_rsm(rsm: npt.ArrayLike, n: int | None = None, name: str = "the RSM") -> Matrix:

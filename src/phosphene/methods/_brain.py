@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from phosphene.data.recording import Recording
 from phosphene.data.splits import HeldOut
 from phosphene.errors import DataError, LeakError, listing
@@ -78,6 +80,31 @@ def align(recording: Recording, names: tuple[str, ...]) -> Recording:
             fix="recording.pick(decoder.channel_names_)",
         )
     return recording.pick(list(names))
+
+
+def check_times(recording: Recording, n_times: int | None, sfreq: float | None) -> None:
+    """Raise unless the recording has the time axis of training.
+
+    Raises
+    ------
+    DataError
+        If the number of samples or the sampling rate differs.
+    """
+    found = int(recording.shape[2]) if len(recording.shape) == 3 else None
+    if found != n_times:
+        raise DataError(
+            "the recording's time axis differs from that of training",
+            found=f"{found} samples",
+            expected=f"{n_times} samples",
+            fix="crop or resample as the training data were",
+        )
+    if sfreq and recording.sfreq and not np.isclose(sfreq, recording.sfreq, rtol=1e-4):
+        raise DataError(
+            "the recording's sampling rate differs from that of training",
+            found=f"{recording.sfreq:g} Hz",
+            expected=f"{sfreq:g} Hz",
+            fix="resample the recording",
+        )
 
 
 def repeats(recording: Recording) -> bool:

@@ -33,7 +33,7 @@ from phosphene.evaluation.similarity import (
 )
 from phosphene.evaluation.transductive import Step, get_steps
 from phosphene.methods import _persistence, _protocol, _transductive
-from phosphene.methods._brain import align, as_recording, repeats
+from phosphene.methods._brain import align, as_recording, check_times, repeats
 from phosphene.methods._ranking import RankingMixin
 from phosphene.methods._views import resolve_views
 from phosphene.stimuli.bank import FeatureBank
@@ -385,21 +385,7 @@ class Decoder(RankingMixin, BaseEstimator):  # type: ignore[misc]
     def _aligned(self, recording: Any) -> Recording:
         self._require_fitted()
         aligned = align(self._read(recording), self.channel_names_)
-        n_times = int(aligned.shape[2]) if len(aligned.shape) == 3 else None
-        if n_times != self.n_times_:
-            raise DataError(
-                "the recording's time axis differs from that of training",
-                found=f"{n_times} samples",
-                expected=f"{self.n_times_} samples",
-                fix="crop or resample as the training data were",
-            )
-        if self.sfreq_ and aligned.sfreq and not np.isclose(self.sfreq_, aligned.sfreq, rtol=1e-4):
-            raise DataError(
-                "the recording's sampling rate differs from that of training",
-                found=f"{aligned.sfreq:g} Hz",
-                expected=f"{self.sfreq_:g} Hz",
-                fix="resample the recording",
-            )
+        check_times(aligned, self.n_times_, self.sfreq_)
         return aligned
 
     # -------------------------------------------------------------------- state

@@ -9,7 +9,10 @@ categories, and asked about the left-out subject:
   the subject's RSM and among the vectors; needs no decoder;
 - ``identification``, ``correlation``: with a decoder, how often the decoded vector correlates more
   with the truth than with a candidate, and how much. They can move in opposite directions: a mean
-  that all vectors share raises the second and not the first.
+  that all vectors share raises the second and not the first;
+- for tests, with a decoder: Fisher's z of the correlation with the truth (``z_truth``), with the
+  truth of another query drawn at random (``z_shuffled``), and its mean over the truths of all
+  others (``z_others``); ``discriminability`` of the truth among the candidates.
 """
 
 from __future__ import annotations
@@ -22,8 +25,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from phosphene import _random
 from phosphene.errors import DataError, LeakError, listing
-from phosphene.evaluation.identification import identification
+from phosphene.evaluation.identification import (
+    discriminability,
+    fisher_pairings,
+    identification,
+)
 from phosphene.evaluation.rsm import Matrix, check_rsm, rsm_correlation
 from phosphene.evaluation.statistics import group_interval
 from phosphene.methods._alignment_controls import Map, maps_without_brain, shuffled
@@ -56,6 +64,12 @@ class AlignmentTable:
     aligners: dict[Any, BrainAligner] = field(repr=False)
 
     @property
+    def rows(self) -> list[str]:
+        """Rows of the table: aligned, other aligners that were given, and the controls."""
+        there = list(dict.fromkeys(self.subjects["row"]))
+        return sorted(there, key=lambda row: _place(row, there))
+
+    @property
     def scores(self) -> list[str]:
         """Names of the scores."""
         return [*PER_SUBJECT, *(name for name in PER_QUERY if name in self.queries)]
@@ -65,16 +79,16 @@ class AlignmentTable:
         by = self.subjects.groupby("row")[list(PER_SUBJECT)].mean()
         names = [name for name in PER_QUERY if name in self.queries]
         joined = by.join(self.queries.groupby("row")[names].mean())
-        return joined.loc[[row for row in ROWS if row in joined.index]]
+        return joined.loc[self.rows]
 
     def gains(self, over: str = "original", level: float = 0.95) -> pd.DataFrame:
-        """Aligned less a control: ``score``, ``gain``, ``low``, ``high``.
+        """Aligned less another row: ``score``, ``gain``, ``low``, ``high``.
 
         Intervals of scores per query are bootstrapped over subjects and stimuli; those of the
         RSA over subjects alone, as pairs share stimuli.
         """
-        if over not in ROWS[1:]:
-            raise DataError(f"unknown control {over!r}", expected=", ".join(ROWS[1:]))
+        if over == "aligned" or over not in self.rows:
+            raise DataError(f"unknown control {over!r}", expected=", ".join(self.rows[1:]))
         lines = []
         for name in self.scores:
             table = self.subjects if name in PER_SUBJECT else self.queries
@@ -111,6 +125,7 @@ def alignment_table(
     candidates: ArrayLike | None = None,
     subjects: Iterable[Any] | None = None,
     draws: int = 3,
+    others: Mapping[str, Mapping[Any, BrainAligner]] | None = None,
 ) -> AlignmentTable:
     """Align with all subjects but one, in turn, and compare with every control.
 
@@ -136,11 +151,16 @@ def alignment_table(
         Who is left out in turn; everyone when not given.
     draws : int
         Shufflings of the RSM.
+    others : mapping of row to (mapping of subject to BrainAligner), optional
+        Further rows: aligners that were fitted, without the subject, to training categories, such
+        as another variant's.
 
     Raises
     ------
     LeakError
-        If rows are of training and of test.
+        If rows are of training and of test, or another aligner was fitted on test categories.
+    DataError
+        If a row has the name of a control, or no aligner for a subject.
     """
     y = np.asarray(vectors, dtype=np.float64)
     names = [str(c) for c in (range(len(y)) if categories is None else categories)]
@@ -149,27 +169,31 @@ def alignment_table(
         raise LeakError("rows are of training and of test", found=listing(names[i] for i in both))
     rsms = {key: check_rsm(rsm, len(y), f"the RSM of {key!r}") for key, rsm in brain.items()}
     who = subjects_of(rsms) if subjects is None else list(subjects)
-    others = {
+    more = {} if others is None else dict(others)
+    _check_others(more, who, {names[i] for i in ask})
+    left = {
         s: {key: rsm[np.ix_(learn, learn)] for key, rsm in without(rsms, s).items()} for s in who
     }
     train_names = [names[i] for i in learn]
-    fitted = aligner.fit_each(y[learn], others, categories=train_names)
+    fitted = aligner.fit_each(y[learn], left, categories=train_names)
     # The controls keep what was chosen for the aligned row.
     plain, mixed, given = {}, {}, {}
     for s in who:
         choice = (fitted[s].alpha_, fitted[s].penalty_)
         plain[s] = (1.0, choice[1])
-        for draw, rsm in enumerate(shuffled(others[s], draws, aligner.random_state, s)):
+        for draw, rsm in enumerate(shuffled(left[s], draws, aligner.random_state, s)):
             mixed[s, draw], given[s, draw] = rsm, choice
-    alone = aligner.fit_each(y[learn], others, choices=list(plain.values()))
+    alone = aligner.fit_each(y[learn], left, choices=list(plain.values()))
     random = aligner.fit_each(y[learn], mixed, choices=list(given.values())) if draws else {}
     wrong = None if candidates is None else np.asarray(candidates, dtype=np.float64)
     lines, queries = [], []
+    order = _random.generator(aligner.random_state, "shuffled truths").permutation(len(ask))
     for s in who:
         own = [rsm for key, rsm in rsms.items() if key == s or (isinstance(key, tuple)
                and key[0] == s)]  # fmt: skip
         target = np.mean(own, axis=0)
         maps: list[tuple[str, int, Map]] = [("aligned", 0, fitted[s].transform)]
+        maps += [(row, 0, one[s].transform) for row, one in more.items()]
         none = maps_without_brain(y[learn], aligner.width, fitted[s].penalty_)
         maps += [(row, 0, function) for row, function in none.items()]
         maps += [("alpha=1", 0, alone[s].transform)]
@@ -181,7 +205,7 @@ def alignment_table(
             scores = _query_scores(z, target, learn, ask)
             if decode is not None:
                 answers = None if wrong is None else np.asarray(function(wrong), np.float64)
-                scores |= _decoded(np.asarray(decode(s, z[learn])), z[ask], answers)
+                scores |= _decoded(np.asarray(decode(s, z[learn])), z[ask], answers, order)
             queries.append(pd.DataFrame(key | {"stimulus": [names[i] for i in ask]} | scores))
     return AlignmentTable(pd.DataFrame(lines), pd.concat(queries, ignore_index=True), fitted)
 
@@ -232,19 +256,51 @@ def _query_scores(
     z: Matrix, target: Matrix, learn: NDArray[np.intp], ask: NDArray[np.intp]
 ) -> dict[str, NDArray[Any]]:
     own = safe_similarity(z, centred=False)
-    return {"profile": identification(target[np.ix_(ask, learn)], own[np.ix_(ask, learn)])}
+    seen, aligned = target[np.ix_(ask, learn)], own[np.ix_(ask, learn)]
+    return {"profile": identification(seen, aligned, refuse_constant=False)}
 
 
 def _decoded(
-    predicted: NDArray[Any], true: Matrix, candidates: Matrix | None
+    predicted: NDArray[Any], true: Matrix, candidates: Matrix | None, order: NDArray[np.intp]
 ) -> dict[str, NDArray[Any]]:
-    p = predicted - predicted.mean(axis=1, keepdims=True)
-    t = true - true.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(p, axis=1) * np.linalg.norm(t, axis=1)
+    # A rectified latent may be all zeros; it correlates with nothing.
+    z = fisher_pairings(predicted, true, refuse_constant=False)
+    n = len(z)
+    own = np.diag(z)
+    # Every query gets the truth of the next one in a random order, and so never its own.
+    another = np.empty(n, dtype=np.intp)
+    another[order] = np.roll(order, -1)
     return {
-        "identification": identification(predicted, true, candidates),
-        "correlation": np.einsum("nd,nd->n", p, t) / length,
+        "identification": identification(predicted, true, candidates, refuse_constant=False),
+        "correlation": np.tanh(own),
+        "z_truth": own,
+        "z_shuffled": z[np.arange(n), another],
+        "z_others": (z.sum(axis=1) - own) / max(n - 1, 1),
+        "discriminability": discriminability(predicted, true, candidates, refuse_constant=False),
     }
+
+
+def _place(row: str, there: Sequence[str]) -> tuple[int, int]:
+    """Aligned first, then what is no control in the order it came, then controls."""
+    if row not in ROWS:
+        return 1, there.index(row)
+    return (0, 0) if row == "aligned" else (2, ROWS.index(row))
+
+
+def _check_others(
+    others: Mapping[str, Mapping[Any, BrainAligner]], who: Sequence[Any], asked: set[str]
+) -> None:
+    if taken := sorted(set(others) & set(ROWS)):
+        raise DataError("rows of other aligners have names of their own", found=listing(taken))
+    for row, aligners in others.items():
+        if missing := [s for s in who if s not in aligners]:
+            raise DataError(f"the row {row!r} has no aligner for {listing(map(str, missing))}")
+        for s in who:
+            if both := sorted(asked & set(aligners[s].categories_ or ())):
+                raise LeakError(
+                    f"the aligner of the row {row!r} was fitted on test categories",
+                    found=listing(both),
+                )
 
 
 def _rows(rows: Sequence[int] | slice, n: int) -> NDArray[np.intp]:

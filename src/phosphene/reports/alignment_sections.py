@@ -15,11 +15,16 @@ from phosphene._registry import register
 from phosphene.evaluation.protocol import UNKNOWN, Protocol, environment
 from phosphene.reports import alignment_plots as plots
 from phosphene.reports._markup import figure_html, table_html
+from phosphene.reports.alignment_embedding import embedding_maps
+from phosphene.reports.alignment_statistics import statistics_section
 from phosphene.reports.html import Report, Section
 from phosphene.reports.plots import panels
 from phosphene.reports.report import ReportContext
 
-_NAMES = {"fmri": "fMRI", "meg": "MEG", "ecog": "ECoG", "eeg": "EEG"}
+_NAMES = {
+    "fmri": "fMRI", "meg": "MEG", "ecog": "ECoG", "eeg": "EEG", "seen": "seen images",
+    "imagined": "imagined images",
+}  # fmt: skip
 SHOWN = ("identification", "correlation", "rsa_test")
 
 
@@ -38,8 +43,14 @@ class AlignmentFindings:
         ``region``, ``column``, ``subject``, ``identification``, ``correlation``.
     words : DataFrame
         ``modality``, ``subject``, ``row``, ``stimulus``, ``top1``, ``top5``, ``words``.
+    statistics : DataFrame
+        Tests as published and as they hold, ``question`` by question.
+    embedding : DataFrame
+        ``stage`` (before, after), ``category``, ``split``, ``cluster``, ``x``, ``y``, ``share``.
     rsms : mapping of str to ndarray
         Similarities of test categories: before, after, the brain's.
+    region : str
+        Whose similarities vectors were aligned to in all but the grid.
     n_candidates, n_words : int
         Wrong answers of the identification, words of the vocabulary.
     verdicts : sequence of str
@@ -54,7 +65,10 @@ class AlignmentFindings:
     queries: pd.DataFrame
     grid: pd.DataFrame
     words: pd.DataFrame
+    statistics: pd.DataFrame
+    embedding: pd.DataFrame
     rsms: Mapping[str, npt.NDArray[np.float64]]
+    region: str
     n_candidates: int
     n_words: int
     verdicts: Sequence[str]
@@ -116,7 +130,9 @@ def alignment_sections(found: AlignmentFindings) -> list[Section]:
         _regions(found),
         _set_size(found),
         _structure(found),
+        _embedding(found),
         _categories(found),
+        statistics_section(found.statistics, _NAMES),
         _words(found),
     ]
 
@@ -158,7 +174,8 @@ def _verdicts(found: AlignmentFindings) -> Section:
         "original vectors alone says little: centring, PCA or whitening have gains of their own "
         f"and know no brain.</p><ul>{items}</ul>"
         '<p class="small soft">A control counts as beaten where the 95&nbsp;% interval of the '
-        "difference lies above zero; intervals are not corrected for their number.</p>",
+        "difference lies above zero; intervals are not corrected for their number; "
+        "below, among the tests, they are.</p>",
     )
 
 
@@ -205,7 +222,7 @@ def _regions(found: AlignmentFindings) -> Section:
             figure,
             f"{score.capitalize()} by region that is both aligned to and decoded from. α 1 uses no "
             "brain; columns right of the line are controls. No cell was chosen by its score. "
-            + _caption(found, "fmri"),
+            + _caption(found, next(iter(found.protocols))),
         )
     return Section("Region and alpha", html)
 
@@ -234,7 +251,22 @@ def _structure(found: AlignmentFindings) -> Section:
             figure,
             "One person who took no part in the alignment; the same categories in the same order, "
             "grouped by the person's own responses. RSA: rank correlation with that person's "
-            "matrix. " + _caption(found, "fmri"),
+            "matrix. " + _caption(found, next(iter(found.protocols))),
+        ),
+    )
+
+
+def _embedding(found: AlignmentFindings) -> Section:
+    figure = embedding_maps(found.embedding, simulated=found.simulated)
+    return Section(
+        "Embedding before and after",
+        figure_html(
+            figure,
+            "Directions from the mean in their first two principal components; the second map is "
+            "turned to the first. Colours and markers are clusters of the original space, named by "
+            "a category in their middle; filled are test categories, hollow those of training. "
+            "Distances in a plane are a part of the whole: the share is below each map. "
+            + _caption(found, next(iter(found.protocols))),
         ),
     )
 

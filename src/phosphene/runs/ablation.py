@@ -23,6 +23,7 @@ from phosphene.config import (
     SimulatedData,
     parse_recipe,
     read_value,
+    reconstructs,
 )
 from phosphene.errors import RecipeError, UnknownNameError, listing
 from phosphene.runs.features import union_views
@@ -198,6 +199,11 @@ def ablate(
     from phosphene.evaluation.result import Result
     from phosphene.runs.ablation_table import comparison
 
+    if reconstructs(recipe.method.name):
+        raise RecipeError(
+            f"{recipe.method.name} makes pictures; accuracies of retrieval are what is ablated",
+            fix="fit recipes with other method.params, and reconstruct each",
+        )
     rows = choose_rows(recipe.method.name, wanted, sweeps, recipe.method.ablations)
     draws = list(dict.fromkeys([recipe.seed] if seeds is None else seeds))
     if not draws:

@@ -21,8 +21,9 @@ from phosphene.errors import ArtefactError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from phosphene.methods.alignment_decoders import DecoderName
     from phosphene.reports.alignment_sections import AlignmentFindings
-    from phosphene.runs._alignment_study import AlignmentStudy
+    from phosphene.runs._alignment_study import AlignmentStudy, Choices
     from phosphene.simulation.multimodal import MultimodalStudy
     from phosphene.simulation.world import World
     from phosphene.stimuli.bank import FeatureBank
@@ -32,6 +33,9 @@ WORLDS = {True: "multimodal-quick", False: "multimodal"}
 # All named pictures that the full world shows nobody; a part of them in the quick one.
 CANDIDATES = {True: 300, False: 660}
 DRAWS = {True: 3, False: 10}
+# The quick demo stops the variants that are trained early, where they score as after 500 epochs;
+# its report says so.
+EPOCHS = {True: {"autoencoder": 300, "residual": 100}, False: {}}
 PARTS, SETTINGS = "parts", "settings.json"
 TABLES = ("queries", "subjects", "words")
 
@@ -64,19 +68,23 @@ def align_demo(
     progress: bool = True,
     study: MultimodalStudy | None = None,
     candidates: FeatureBank | None = None,
+    decoder: DecoderName = "ridge",
+    voxels: int | None = None,
 ) -> AlignmentOutcome:
     """Align, decode three modalities, compare with every control, and write a report.
 
     Writes ``alignment.csv`` (the table), ``queries.csv``, ``subjects.csv``, ``grid.csv``,
-    ``words.csv``, ``protocol.json``, ``report.html`` and ``manifest.json``, and below ``parts/``
-    what every finished part found, from which an interrupted run continues.
+    ``words.csv``, ``statistics.csv``, ``embedding.csv``, ``protocol.json``, ``report.html`` and
+    ``manifest.json``, and below ``parts/`` what every finished part found, from which an
+    interrupted run continues.
 
     Parameters
     ----------
     out : path
         Folder of the results.
     quick : bool
-        60 training categories, 20 of test and 300 candidates instead of 150, 50 and 660.
+        60 training categories, 20 of test and 300 candidates instead of 150, 50 and 660, and
+        autoencoder and residual trained for 300 and 100 epochs instead of 500.
     seed : int
         Seed of people, noise and shufflings.
     say : callable, optional
@@ -86,6 +94,9 @@ def align_demo(
     study, candidates : MultimodalStudy and FeatureBank, optional
         A simulated study with fMRI, and vectors of concepts that it does not show, instead of the
         library's own.
+    decoder, voxels : {"ridge", "ols", "pls"}, int, optional
+        How responses are turned into vectors, see
+        `phosphene.methods.alignment_decoders.linear_decoder`.
 
     Returns
     -------
@@ -100,13 +111,12 @@ def align_demo(
     StorageError
         If the files cannot be written.
     """
-    from phosphene.runs._alignment_study import AlignmentStudy
-    from phosphene.runs.aligning_files import findings, title, write
+    from phosphene.runs._alignment_simulated import SimulatedAlignment
+    from phosphene.runs._alignment_study import VARIANTS, Choices
     from phosphene.simulation.world import get_world
 
     folder, said = Path(out), say or (lambda line: None)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file", expected="a folder")
+    require_folder(folder)
     if (study is None) != (candidates is None):
         raise DataError("a study and its candidates are given together, or neither")
     if study is not None and "fmri" not in study.modalities:
@@ -115,38 +125,57 @@ def align_demo(
             found=", ".join(study.modalities),
         )
     world = get_world(WORLDS[quick])
-    settings = _settings(world, quick, seed)
+    early = EPOCHS[quick]
+    others = {row: {**p, "epochs": early.get(row, 500)} for row, p in VARIANTS.items()}
+    choices = Choices(draws=DRAWS[quick], seed=seed, decoder=decoder, voxels=voxels, others=others)
+    settings = _settings(world, quick, choices)
     if study is not None and candidates is not None:
         settings |= {"given": _digest(study, candidates), "candidates": len(candidates)}
-    _begin(folder, settings)
     if study is None or candidates is None:
         study, candidates = _own_study(world, quick, seed, said, progress)
-    about = AlignmentStudy(study, candidates, DRAWS[quick], seed)
-    steps = [*study.modalities, *(f"region {region}" for region in about.regions)]
+    about = SimulatedAlignment(study, candidates, choices, world=world.name, world_hash=world.hash)
+    about.check()
+    return run_study(about, folder, settings, said)
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a file where the folder of the results should be."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file", expected="a folder")
+
+
+def run_study(
+    about: AlignmentStudy, folder: Path, settings: dict[str, Any], said: Callable[[str], None]
+) -> AlignmentOutcome:
+    """Compute the parts of a study that are not finished, and write the results."""
+    from phosphene.runs.aligning_files import findings, write
+
+    _begin(folder, settings)
+    steps = [*about.modalities, *(f"region {region}" for region in about.regions)]
     tables: dict[str, dict[str, pd.DataFrame]] = {}
     for number, step in enumerate(steps, 1):
         started = time.perf_counter()
         tables[step], fresh = _step(folder / PARTS, step, about)
         done = f"{time.perf_counter() - started:.1f} s" if fresh else "was done before"
         said(f"[{number}/{len(steps)}] {step} ({done})")
-    found = findings(about, tables, settings)
-    outcome = AlignmentOutcome(folder, found, title(settings))
+    found = findings(about, tables)
+    outcome = AlignmentOutcome(folder, found, about.title)
     write(outcome, tables, settings)
     return outcome
 
 
-def _settings(world: World, quick: bool, seed: int) -> dict[str, Any]:
+def _settings(world: World, quick: bool, choices: Choices) -> dict[str, Any]:
+    from dataclasses import asdict
+
     from phosphene import __version__
-    from phosphene.runs._alignment_study import ALPHAS, REGION, WINDOWS
+    from phosphene.runs._alignment_study import WINDOWS
 
     return {
         "world": world.name,
         "world_hash": world.hash,
-        "seed": seed,
-        "draws": DRAWS[quick],
         "candidates": CANDIDATES[quick],
-        "region": REGION,
-        "alphas": list(ALPHAS),
+        **asdict(choices),
+        "alphas": list(choices.alphas),
         "windows": WINDOWS,
         "version": __version__,
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene._saving import write_json, write_manifest, write_table, write_text
-from phosphene.evaluation.protocol import Protocol, environment, git_commit
+from phosphene.evaluation.protocol import environment
 from phosphene.evaluation.rsm import rsm_correlation
 from phosphene.evaluation.statistics import group_interval
 from phosphene.methods.alignment_table import (
@@ -19,7 +19,7 @@ from phosphene.methods.alignment_table import (
     _t_interval,
 )
 from phosphene.reports.alignment_sections import AlignmentFindings, label, write_alignment_report
-from phosphene.runs.demo_files import LICENCES
+from phosphene.runs._alignment_statistics import statistics
 
 if TYPE_CHECKING:
     from phosphene.runs._alignment_study import AlignmentStudy
@@ -29,16 +29,9 @@ Tables = Mapping[str, Mapping[str, pd.DataFrame]]
 _BOUNDS = {"profile": (0.0, 1.0), "identification": (0.0, 1.0), "correlation": None}
 
 
-def title(settings: Mapping[str, Any]) -> str:
-    """What was run, in a line that says that the data are simulated."""
-    return f"SIMULATED DATA: world {settings['world']!r}, seed {settings['seed']}"
-
-
-def findings(
-    about: AlignmentStudy, tables: Tables, settings: Mapping[str, Any]
-) -> AlignmentFindings:
+def findings(about: AlignmentStudy, tables: Tables) -> AlignmentFindings:
     """Everything that the report shows, from the tables of all parts."""
-    modalities = about.study.modalities
+    modalities = about.modalities
     summary = pd.concat(
         [summarise(tables[m]["queries"], tables[m]["subjects"], m) for m in modalities],
         ignore_index=True,
@@ -50,17 +43,24 @@ def findings(
     for name in ("before", "after"):
         agreement = rsm_correlation(rsms[name], rsms["brain"])
         labels[name] = f"vectors {name}: RSA {agreement:.2f}"
+    queries = _joined(tables, modalities, "queries")
+    cells = pd.concat([t["grid"] for t in tables.values() if "grid" in t], ignore_index=True)
+    keys = ["region", "column", "subject"]
+    grid = cells.groupby(keys, sort=False)[["identification", "correlation"]].mean().reset_index()
     return AlignmentFindings(
         summary=summary,
-        queries=_joined(tables, modalities, "queries"),
-        grid=pd.concat([t["grid"] for t in tables.values() if "grid" in t], ignore_index=True),
+        queries=queries,
+        grid=grid,
         words=_joined(tables, modalities, "words"),
+        statistics=statistics(queries, cells, about.clusters, seed=about.choices.seed),
+        embedding=about.embedding(),
         rsms={labels[name]: matrix[np.ix_(order, order)] for name, matrix in rsms.items()},
+        region=about.choices.region,
         n_candidates=len(about.wrong),
         n_words=len(about.words),
         verdicts=[line for m in modalities for line in verdicts(summary, m)],
-        protocols={m: _protocol(about, m, settings) for m in modalities},
-        licences=[pair for pair in LICENCES if "text" not in pair[0]],
+        protocols={m: about.protocol(m) for m in modalities},
+        licences=about.licences,
     )
 
 
@@ -72,7 +72,7 @@ def summarise(queries: pd.DataFrame, subjects: pd.DataFrame, modality: str) -> p
     """
     table = AlignmentTable(subjects, queries, {})
     lines = []
-    for row in ROWS:
+    for row in table.rows:
         gains = None if row == "aligned" else table.gains(row).set_index("score")
         for score in table.scores:
             if score in PER_SUBJECT:
@@ -98,7 +98,7 @@ def verdicts(summary: pd.DataFrame, modality: str) -> list[str]:
     for score in ("identification", "correlation"):
         part = summary[(summary["modality"] == modality) & (summary["score"] == score)]
         of: dict[Any, dict[Any, Any]] = {line["row"]: line for line in part.to_dict("records")}
-        controls = [row for row in of if row != "aligned"]
+        controls = [row for row in of if row in ROWS[1:]]
         beaten = [row for row in controls if of[row]["gain_low"] > 0]
         worse = [row for row in controls if of[row]["gain_high"] < 0]
         open_ = [row for row in controls if row not in beaten and row not in worse]
@@ -125,6 +125,8 @@ def write(outcome: AlignmentOutcome, tables: Tables, settings: Mapping[str, Any]
     write_table(folder / "subjects.csv", _joined(tables, modalities, "subjects"))
     write_table(folder / "grid.csv", found.grid)
     write_table(folder / "words.csv", found.words)
+    write_table(folder / "embedding.csv", found.embedding)
+    write_text(folder / "statistics.csv", found.statistics.to_csv(index=False, float_format="%.6g"))
     write_json(
         folder / "protocol.json",
         {
@@ -140,7 +142,7 @@ def write(outcome: AlignmentOutcome, tables: Tables, settings: Mapping[str, Any]
     write_alignment_report(
         found,
         folder / "report.html",
-        title="Brain-aligned vectors: fitted to fMRI, decoded from "
+        title=f"Brain-aligned vectors: fitted to {label(modalities[0])}, decoded from "
         + ", ".join(map(label, modalities)),
         subtitle=outcome.title,
     )
@@ -160,57 +162,3 @@ def _tree_order(rsm: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     distance = rsm.max() - rsm
     np.fill_diagonal(distance, 0.0)
     return np.asarray(leaves_list(linkage(squareform(distance, checks=False), "average")))
-
-
-def _protocol(about: AlignmentStudy, modality: str, settings: Mapping[str, Any]) -> Protocol:
-    recordings = about.study.recordings(modality)
-    first = next(iter(recordings.values()))
-    tested = first.trials[first.trials["split"] == "test"]
-    learned = first.trials[first.trials["split"] == "train"]
-    origin = about.study.bank.provenance.get("encoder") or {}
-    steps = ["trials of a category averaged", "units z-scored by training categories"]
-    window: tuple[float, float] | None = None
-    if first.times is not None:
-        window = (float(first.times[0]), float(first.times[-1]))
-        width = settings["windows"][modality]
-        steps.insert(0, f"averaged in windows of {width:g} s")
-    region = settings["region"]
-    left = "each fMRI person left out in turn" if modality == "fmri" else "all fMRI people"
-    return Protocol(
-        dataset="simulated multimodal study",
-        simulated=True,
-        world=f"{settings['world']} {settings['world_hash'][:12]}",
-        modality=modality,
-        subjects=tuple(recordings),
-        n_channels=None if modality == "fmri" else len(first.sensors),
-        rois=(region,) if modality == "fmri" else None,
-        time_window=window,
-        sfreq=first.sensors.sfreq,
-        preprocessing=tuple(steps),
-        train_repetitions=int(learned["n_averaged"].max()),
-        test_repetitions=int(tested["n_averaged"].max()),
-        split_rule="by concept",
-        split_kind="concepts",
-        zero_shot=True,
-        n_train_stimuli=int(learned["stimulus"].nunique()),
-        n_train_concepts=int(learned["concept"].nunique()),
-        validation="cross-validation over training categories (alpha, penalty)",
-        direction="brain_to_image",
-        gallery="exact",
-        gallery_size=len(about.wrong) + 1,
-        gallery_view="original",
-        uses_names=False,
-        score="Pearson correlation of decoded and candidate vectors",
-        transductive=(),
-        uses_test_labels=False,
-        image_encoder=origin.get("id"),
-        image_encoder_hash=origin.get("weights_hash"),
-        layer=about.study.bank.layers[0],
-        views=("original",),
-        method=f"linear aligner to RSMs of {region}, {left}; ridge decoder, penalty 100",
-        selection="held_out_concepts",
-        seeds=(int(settings["seed"]),),
-        library_version=settings["version"],
-        git_commit=git_commit(),
-        notes=(f"shuffled: {settings['draws']} draws",),
-    )

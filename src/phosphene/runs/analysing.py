@@ -118,7 +118,7 @@ def analyse(
     from phosphene.analysis._problem import check_metric
     from phosphene.evaluation.result import Result
 
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = (run if isinstance(run, Run) else Run.open(run)).retrieving()
     if what not in ANALYSES:
         raise DataError(f"there is no analysis {what!r}", expected="one of " + ", ".join(ANALYSES))
     if decoder not in ("ridge", "method"):

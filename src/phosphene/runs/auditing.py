@@ -59,7 +59,7 @@ def audit_run(
     """
     from phosphene.evaluation.audit import Audit, audit, merge
 
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = (run if isinstance(run, Run) else Run.open(run)).retrieving()
     recipe = run.recipe
     evaluated = bool(run.state["evaluated"])
     protocol = _protocol(run)

@@ -21,8 +21,8 @@ def read_stimuli(source: str | Path) -> StimulusSet:
     Parameters
     ----------
     source : str or path
-        A folder, a CSV file with columns ``stimulus`` and ``path``, or the word ``demo`` for one
-        picture of each of the demo's objects.
+        A folder, a CSV file with columns ``stimulus`` and ``path``, NSD's ``nsd_stimuli.hdf5``, or
+        the word ``demo`` for one picture of each of the demo's objects.
 
     Raises
     ------
@@ -35,6 +35,10 @@ def read_stimuli(source: str | Path) -> StimulusSet:
     if path.is_dir():
         return StimulusSet.from_folder(path)
     if path.is_file():
+        if path.suffix.lower() in (".hdf5", ".h5"):
+            from phosphene.data.readers.nsd import read_nsd_stimuli
+
+            return read_nsd_stimuli(path)
         if path.suffix.lower() != ".csv":
             raise DataError(
                 f"{path} is not a list of pictures",

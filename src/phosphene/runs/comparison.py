@@ -101,7 +101,7 @@ def _load(folder: Path) -> tuple[Result, str]:
     from phosphene.evaluation.result import Result
 
     if (folder / STATE).is_file():
-        run = Run.open(folder)
+        run = Run.open(folder).retrieving()
         if not run.state.get("evaluated"):
             raise NotFittedError(
                 f"the run in {folder} was not evaluated", fix=f"phosphene evaluate {folder}"

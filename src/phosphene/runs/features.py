@@ -16,8 +16,10 @@ from phosphene.config import (
     ReaderData,
     Recipe,
     TextFeatures,
+    method_class,
+    reconstructs,
 )
-from phosphene.errors import DataError, RecipeError
+from phosphene.errors import DataError, RecipeError, listing
 from phosphene.runs.banks import read_stimuli
 from phosphene.runs.data import Loaded
 
@@ -48,7 +50,14 @@ def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
     """
     features = recipe.features
     named = isinstance(features, (ImageFeatures, BankFeatures))
-    constructor = _registry.get("method", recipe.method.name)
+    captions = getattr(features, "captions", None)
+    if captions is not None and not reconstructs(recipe.method.name):
+        raise RecipeError(
+            f"{recipe.method.name} retrieves and reads no captions (features.captions)",
+            found=captions,
+            fix="leave features.captions out",
+        )
+    constructor = method_class(recipe.method.name)
     needed = bool(getattr(constructor, "needs_text", False))
     if needed and (not named or (isinstance(features, ImageFeatures) and features.text is None)):
         raise _names_missing(recipe)  # before hours of extraction
@@ -56,6 +65,61 @@ def make_bank(recipe: Recipe, loaded: Loaded, progress: bool) -> FeatureBank:
     if needed and bank.text is None:
         raise _names_missing(recipe)
     return bank
+
+
+def make_pictures(recipe: Recipe, loaded: Loaded) -> StimulusSet:
+    """The pictures that were shown, for methods that make pictures.
+
+    Raises
+    ------
+    RecipeError
+        If pictures are not named.
+    DataError
+        If some that were shown are not among them.
+    """
+    features = recipe.features
+    if not isinstance(features, ImageFeatures):
+        raise RecipeError(
+            f"{recipe.method.name} learns from pictures (features.folder)",
+            found=f"features of kind {features.kind!r}",
+            expected="features of kind images",
+        )
+    if loaded.scene is not None and features.folder is None:
+        if loaded.scene.stimuli is None:
+            raise RecipeError("this simulated world has features only, and no pictures")
+        return loaded.scene.stimuli
+    pictures = _pictures(recipe, features, _shown(loaded))
+    return pictures if features.captions is None else with_captions(pictures, features.captions)
+
+
+def with_captions(stimuli: StimulusSet, path: Path) -> StimulusSet:
+    """The pictures with captions from a CSV file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, lacks a column, or has no caption for a picture.
+    """
+    import pandas as pd
+
+    from phosphene.data._ids import resolve_ids
+    from phosphene.data.stimuli import StimulusSet
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"features.captions: cannot read {path}", found=error) from error
+    if missing := [name for name in ("stimulus", "caption") if name not in table]:
+        raise DataError(
+            f"features.captions: {path} has no column {', '.join(missing)}",
+            found=", ".join(table.columns),
+            expected="stimulus, caption",
+        )
+    rows = resolve_ids(stimuli.ids, list(table["stimulus"]), what="caption")
+    captions = [table["caption"][row].strip() for row in rows]
+    if empty := [name for name, text in zip(stimuli.ids, captions, strict=True) if not text]:
+        raise DataError(f"features.captions: {path} has no words for {listing(empty)}")
+    return StimulusSet(stimuli.table.assign(caption=captions), stimuli.sources)
 
 
 def with_names(bank: FeatureBank, recipe: Recipe) -> FeatureBank:
@@ -136,7 +200,7 @@ def _pictures(recipe: Recipe, features: ImageFeatures, shown: Mapping[str, str])
 
 def _default_views(recipe: Recipe) -> list[str]:
     """Views that the method asks for."""
-    constructor = _registry.get("method", recipe.method.name)
+    constructor = method_class(recipe.method.name)
     parameter = inspect.signature(constructor).parameters.get("views")
     views = recipe.method.params.get("views", getattr(parameter, "default", None))
     if views is None:

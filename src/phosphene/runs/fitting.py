@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phosphene import _random, _registry
+from phosphene import _random
 from phosphene._logging import get_logger
 from phosphene._manifest import MANIFEST
 from phosphene._saving import verify_folder
-from phosphene.config import Recipe
+from phosphene.config import Recipe, method_class, reconstructs
 from phosphene.errors import DataError, RecipeError
 from phosphene.runs.features import method_views
 from phosphene.runs.run import CHECKPOINTS, Run
@@ -64,7 +64,8 @@ def fit(
         sources = sources or load_sources(recipe, progress=progress)
         check_unchanged(run, sources)
         names = fold_names(len(sources.folds))
-        for fold in sources.folds:  # what cannot be evaluated is not trained
+        pictures = reconstructs(recipe.method.name)
+        for fold in () if pictures else sources.folds:  # what cannot be evaluated is not trained
             make_decoder(recipe).check_subjects(
                 _subjects(fold.test.trials), train=_subjects(fold.train.trials)
             )
@@ -83,8 +84,11 @@ def fit(
             if recipe.evaluation.shuffle_labels is not None:
                 train = shuffle_labels(train, recipe.evaluation.shuffle_labels)
             decoder = make_decoder(recipe)
-            checkpoints = run.folder / CHECKPOINTS / (name or "model")
-            decoder.fit(train, sources.bank, checkpoint=checkpoints, progress=progress)
+            if pictures:
+                decoder.fit(train, sources.stimuli, sources.bank, progress=progress)
+            else:
+                checkpoints = run.folder / CHECKPOINTS / (name or "model")
+                decoder.fit(train, sources.bank, checkpoint=checkpoints, progress=progress)
             decoder.save_pretrained(folder)
             logger.info(
                 "fitted %s on %s (%d trials) in %.1f s",
@@ -106,7 +110,7 @@ def make_decoder(recipe: Recipe) -> Any:
     RecipeError
         If the constructor does not accept a parameter's value.
     """
-    constructor = _registry.get("method", recipe.method.name)
+    constructor = method_class(recipe.method.name)
     known = inspect.signature(constructor).parameters
     params = dict(recipe.method.params)
     if "random_state" in known:

@@ -67,7 +67,7 @@ def predict(
     """
     if top < 1:
         raise DataError("top counts candidates", found=top, expected="at least 1")
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = (run if isinstance(run, Run) else Run.open(run)).retrieving()
     decoder = run.decoder(fold)
     trials = read_recording(recording, labelled=False)
     trials = select_signals(trials, run.recipe.data)

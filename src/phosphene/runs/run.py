@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phosphene import _registry
 from phosphene._logging import get_logger
 from phosphene._saving import (
     read_json,
@@ -28,7 +27,7 @@ from phosphene._saving import (
     write_text,
     write_yaml,
 )
-from phosphene.config import Recipe, parse_recipe
+from phosphene.config import Recipe, method_class, parse_recipe, reconstructs
 from phosphene.errors import (
     ArtefactError,
     NotFittedError,
@@ -172,6 +171,22 @@ class Run:
             )
         return cls(folder, recipe, state)
 
+    def retrieving(self) -> Run:
+        """Give the run back if its method retrieves.
+
+        Raises
+        ------
+        RecipeError
+            If its method makes pictures.
+        """
+        if reconstructs(self.recipe.method.name):
+            raise RecipeError(
+                f"{self.folder} holds a run of {self.recipe.method.name}, which makes pictures and "
+                "retrieves none",
+                fix=f"phosphene reconstruct {self.folder}",
+            )
+        return self
+
     @property
     def fitted(self) -> bool:
         """Whether training is complete."""
@@ -209,8 +224,7 @@ class Run:
                 expected="one of " + listing(known, limit=30),
                 fix=f"--fold {names[0] or self.folds[names[0]]!r}",
             )
-        constructor = _registry.get("method", self.recipe.method.name)
-        return constructor.from_pretrained(self.model_folder(fold))
+        return method_class(self.recipe.method.name).from_pretrained(self.model_folder(fold))
 
     def update(self, **changes: Any) -> None:
         """Change the state, on disk too."""

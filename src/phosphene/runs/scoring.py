@@ -45,7 +45,7 @@ def evaluate(
     DataError
         If the data are not those that the run was trained with.
     """
-    run = run if isinstance(run, Run) else Run.open(run)
+    run = (run if isinstance(run, Run) else Run.open(run)).retrieving()
     recipe = run.recipe
     with run.changing():
         sources = sources or load_sources(recipe, progress=progress)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phosphene.config import Recipe
+from phosphene.config import Recipe, reconstructs
 from phosphene.runs.data import load_recordings
-from phosphene.runs.features import make_bank
+from phosphene.runs.features import make_bank, make_pictures
 from phosphene.runs.folds import Fold, make_folds, split_rule
 
 if TYPE_CHECKING:
+    from phosphene.data.stimuli import StimulusSet
     from phosphene.simulation.scene import Scene
     from phosphene.stimuli.bank import FeatureBank
 
@@ -29,12 +30,15 @@ class Sources:
         Digests of recordings and features; an unfinished run refuses to go on with others.
     facts : dict
         Fields of the protocol that only the recipe knows.
+    stimuli : StimulusSet, optional
+        The pictures, for methods that make pictures.
     """
 
     folds: tuple[Fold, ...]
     bank: FeatureBank
     fingerprint: dict[str, str]
     facts: dict[str, Any]
+    stimuli: StimulusSet | None = None
 
 
 def load_sources(recipe: Recipe, *, scene: Scene | None = None, progress: bool = True) -> Sources:
@@ -63,6 +67,7 @@ def load_sources(recipe: Recipe, *, scene: Scene | None = None, progress: bool =
     from phosphene._saving import sha256_json
 
     loaded = load_recordings(recipe, scene, progress)
+    pictures = make_pictures(recipe, loaded) if reconstructs(recipe.method.name) else None
     bank = make_bank(recipe, loaded, progress)
     folds = tuple(make_folds(recipe, loaded))
     prints = [recording.fingerprint for recording in loaded.recordings]
@@ -74,4 +79,5 @@ def load_sources(recipe: Recipe, *, scene: Scene | None = None, progress: bool =
             "features": bank.hash,
         },
         {**loaded.facts, "split_rule": split_rule(recipe)},
+        pictures,
     )

@@ -15,6 +15,7 @@ import pandas as pd
 from phosphene import _random
 from phosphene._manifest import sha256_array
 from phosphene.data.recording import Recording
+from phosphene.data.stimuli import StimulusSet
 from phosphene.stimuli.bank import FeatureBank
 from phosphene.stimuli.views import MeanOf, expand_views
 
@@ -64,6 +65,33 @@ def tiny_vectors(seed: int = 0, dim: int = DIM) -> Floats:
     concepts = rng.standard_normal((code.max() + 1, dim))
     exemplars = rng.standard_normal((len(stimuli), dim))
     return (concepts[code] + 0.5 * exemplars).astype(np.float32)
+
+
+def tiny_images(seed: int = 0, size: int = 8) -> StimulusSet:
+    """Pictures of the tiny stimuli whose pixels are a linear function of their vectors.
+
+    They are pale and have four patches, so that what a network sees is nearly linear in them, too.
+
+    Examples
+    --------
+    >>> pictures = tiny_images()
+    >>> len(pictures), pictures.image("thing000/thing000_00.png").shape
+    (140, (8, 8, 3))
+    """
+    stimuli = tiny_stimuli()
+    vectors = tiny_vectors(seed)
+    rng = _random.generator(seed, "tiny", "pictures")
+    # One colour for all and four patches that differ from it a little.
+    whole = rng.standard_normal((vectors.shape[1], 1, 1, 3))
+    patches = rng.standard_normal((vectors.shape[1], 2, 2, 3))
+    mixing = (whole + patches / 3) / np.sqrt(1.25 * vectors.shape[1])
+    half = -(-size // 2)
+    coarse = np.tensordot(vectors, mixing, axes=1)
+    fine = coarse.repeat(half, axis=1).repeat(half, axis=2)[:, :size, :size]
+    pixels = np.clip(np.rint(128 + 20 * fine), 0, 255).astype(np.uint8)
+    return StimulusSet.from_arrays(
+        stimuli["stimulus"].tolist(), pixels, stimuli["concept"].tolist()
+    )
 
 
 def tiny_bank(seed: int = 0, dim: int = DIM) -> FeatureBank:

@@ -22,9 +22,16 @@ THINGS_REGIONS = {"V1": (0, 12), "hV4": (12, 20), "LO1 (prf)": (20, 28), "lFFA":
 
 
 def write_god(
-    folder: str | Path, *, subject: int = 1, label: str = "stimulus_id", seed: int = 0
+    folder: str | Path,
+    *,
+    subject: int = 1,
+    label: str = "stimulus_id",
+    categories: tuple[int, int] = (8, 5),
+    seed: int = 0,
 ) -> Path:
     """Write ``Subject1.h5`` and ``ImageFeatures.h5``: 60 voxels, 8 x 4, 5 x 6 and 5 x 2 trials.
+
+    People written into one folder see the same pictures, and each answers in an own way.
 
     Parameters
     ----------
@@ -34,6 +41,8 @@ def write_god(
         Number in the file's name.
     label : str
         Spelling of the key with the labels; older files say "Label".
+    categories : two ints
+        How many for training and for the test.
     seed : int
         Seed of everything.
 
@@ -44,8 +53,7 @@ def write_god(
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    train = [(1440000 + 17 * c, 100 * c + e + 3) for c in range(8) for e in range(4)]
-    test = [(2440000 + 31 * c, 22563 + c) for c in range(5)]
+    train, test = _god_stimuli(categories)
     vectors = _god_vectors(train + test, seed)
     rng = _random.generator(seed, "god", subject)
     mixing = rng.standard_normal((GOD_LAYERS["cnn8"], 60))
@@ -67,14 +75,24 @@ def write_god(
         keys[f"ROI_{region}"] = _flag(63, 3 + low, 3 + high)
     path = root / f"Subject{subject}.h5"
     write_bdata(path, np.column_stack([*columns.values(), signals]), keys)
-    write_god_features(root / "ImageFeatures.h5", seed=seed)
+    write_god_features(root / "ImageFeatures.h5", categories=categories, seed=seed)
     return path
 
 
-def write_god_features(path: str | Path, *, seed: int = 0) -> Path:
+def _god_stimuli(
+    categories: tuple[int, int],
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Category and number of the pictures of training, four each, and of the test."""
+    n_train, n_test = categories
+    train = [(1440000 + 17 * c, 100 * c + e + 3) for c in range(n_train) for e in range(4)]
+    return train, [(2440000 + 31 * c, 22563 + c) for c in range(n_test)]
+
+
+def write_god_features(
+    path: str | Path, *, categories: tuple[int, int] = (8, 5), seed: int = 0
+) -> Path:
     """Write ``ImageFeatures.h5``: two layers for pictures, test categories and candidates."""
-    train = [(1440000 + 17 * c, 100 * c + e + 3) for c in range(8) for e in range(4)]
-    test = [(2440000 + 31 * c, 22563 + c) for c in range(5)]
+    train, test = _god_stimuli(categories)
     vectors = _god_vectors(train + test, seed)
     rng = _random.generator(seed, "god", "candidates")
     candidates = [3440000 + 7 * c for c in range(6)]

@@ -25,7 +25,8 @@ class ImageEncoder(Protocol):
     spelling of a layer's name where names are open-ended (``layers`` then lists only the usual
     ones) and raises :class:`UnknownNameError`; ``spaces``, from a layer to the name of the space
     that it shares with a text encoder; ``packages``, the distributions whose versions the vectors
-    depend on.
+    depend on; ``maps(images, layers)``, which gives tensors of layers before any pooling,
+    differentiable in the pictures.
     """
 
     @property

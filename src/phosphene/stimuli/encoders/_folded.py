@@ -87,3 +87,17 @@ class FoldedEfficientNet(nn.Module):
         if "pool" in layers:
             features["pool"] = self.head(x).mean((2, 3), dtype=torch.float32)
         return features
+
+    def maps(self, x: Tensor, layers: set[str]) -> dict[str, Tensor]:
+        """Maps (B, C, h, w) of the asked layers before the mean over the picture."""
+        found: dict[str, Tensor] = {}
+        x = self.stem(x)
+        for number, block in enumerate(self.blocks, 1):
+            if len(found) == len(layers):
+                return found
+            x = block(x)
+            if f"block{number}" in layers:
+                found[f"block{number}"] = x
+        if "pool" in layers:
+            found["pool"] = self.head(x)
+        return found

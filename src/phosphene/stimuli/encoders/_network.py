@@ -112,6 +112,21 @@ class Network:
 
         Blocks behind the deepest layer are not run, unless a result of the whole is asked for.
         """
+        with torch.inference_mode():
+            return self._run(images, names, owner, self._pool)
+
+    def maps(self, images: Tensor, names: Sequence[str], owner: str = "") -> dict[str, Tensor]:
+        """What layers put out before any pooling, float32; differentiable in the pictures."""
+        # A clone, because later operations may work in place.
+        return self._run(images, names, owner, lambda output, _: output.float().clone())
+
+    def _run(
+        self,
+        images: Tensor,
+        names: Sequence[str],
+        owner: str,
+        pool: Callable[[Tensor, _Layer], Tensor],
+    ) -> dict[str, Tensor]:
         wanted = {name: self._find(name, owner)[1] for name in names}
         made: dict[str, Tensor] = {}
         by_module: dict[str, list[str]] = {}
@@ -122,22 +137,21 @@ class Network:
         whole = hidden or any(layer.origin == "result" for layer in wanted.values())
 
         def take(keys: Sequence[str]) -> Callable[[Tensor], None]:
-            def pool(output: Tensor) -> None:  # at once: later operations may work in place
+            def keep(output: Tensor) -> None:  # at once: later operations may work in place
                 for key in keys:
-                    made[key] = self._pool(output, wanted[key])
+                    made[key] = pool(output, wanted[key])
 
-            return pool
+            return keep
 
         def forward() -> None:
             results, states = self.forward(images, hidden)
             for name, layer in wanted.items():
                 if layer.origin != "module":
                     source: Any = results if layer.origin == "result" else states
-                    made[name] = self._pool(source[layer.key], layer)
+                    made[name] = pool(source[layer.key], layer)
 
-        with torch.inference_mode():
-            takes = {module: take(keys) for module, keys in by_module.items()}
-            self._taps.run(forward, takes, stop=not whole)
+        takes = {module: take(keys) for module, keys in by_module.items()}
+        self._taps.run(forward, takes, stop=not whole)
         for name in names:
             if len(made[name]) != len(images):
                 raise DataError(

@@ -99,6 +99,26 @@ class Tower:
             for layer, name in names.items()
         }
 
+    def maps(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """What layers put out before any pooling, float32; differentiable in the pictures.
+
+        Parameters
+        ----------
+        images : torch.Tensor, shape (B, 3, size, size)
+            In [0, 1].
+        layers : sequence of str
+            As for :meth:`encode`; their poolings have no meaning.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            (B, tokens, d), (B, C, h, w) or (B, d), as the network makes them.
+        """
+        names = {layer: self.canonical_layer(layer) for layer in layers}
+        check_images(self, images)
+        made = self._network.maps(self._standardised(images), list(names.values()), self.id)
+        return {layer: made[name] for layer, name in names.items()}
+
     def _standardised(self, images: Tensor) -> Tensor:
         images = images.to(self.device, torch.float32)
         mean = images.new_tensor(self.preprocessing["mean"]).view(3, 1, 1)

