@@ -18,12 +18,14 @@ from PIL import Image
 
 from phosphene._saving import (
     read_json,
+    read_tensors,
     require_replaceable,
     sha256_file,
     verify_folder,
     write_bytes,
     write_json,
     write_manifest,
+    write_tensors,
 )
 from phosphene.errors import ArtefactError, DataError
 
@@ -31,7 +33,11 @@ KIND = "reconstruction"
 FORMAT = 1
 CALL = "call.json"
 SUMMARY = "reconstruction.json"
+FEATURES = "features.safetensors"
+# Largest difference between features of the same call, in deviations of the group.
+ROUNDING = 1e-2
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,36 @@ class PictureFolder:
                 expected="a new folder, or that of the same decoder, recording, n and seed",
                 fix="choose another folder",
             )
+
+    def features(self, given: Mapping[str, Floats]) -> dict[str, Floats]:
+        """The features that the folder's pictures are made of: those of its first call.
+
+        The same decoding gives other last bits where arrays lie elsewhere in memory, and a picture
+        should not depend on the call in which it was made.
+
+        Raises
+        ------
+        DataError
+            If the given features are others, by more than rounding.
+        """
+        path = self.folder / FEATURES
+        if not path.is_file():
+            write_tensors(path, given)
+            return dict(given)
+        kept, _ = read_tensors(path, framework="numpy")
+        for group, values in given.items():
+            known = kept.get(group)
+            if known is not None and known.shape == values.shape:
+                largest = np.abs(known - values).max()
+                if largest <= ROUNDING * max(float(known.std()), 1e-12):
+                    continue
+            raise DataError(
+                f"{self.folder} holds pictures of another call",
+                found=f"other features of the group {group!r}",
+                expected="a new folder, or that of the same decoder, recording, n and seed",
+                fix="choose another folder",
+            )
+        return kept
 
     def read(self, row: int) -> Finished | None:
         """What was made for a query; None if it is not finished or damaged."""

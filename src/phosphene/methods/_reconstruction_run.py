@@ -11,7 +11,7 @@ import pandas as pd
 
 import phosphene
 from phosphene._logging import progress as progress_bar
-from phosphene._saving import sha256_array, sha256_json
+from phosphene._saving import sha256_json
 from phosphene.errors import DataError, listing
 from phosphene.evaluation.protocol import Protocol
 from phosphene.methods._protocol import describe_params
@@ -45,7 +45,8 @@ def run(
     store: PictureFolder | None = None
     done: dict[int, Finished] = {}
     if folder is not None:
-        store = PictureFolder(Path(folder), _call(model, values, names, int(n), int(seed)))
+        store = PictureFolder(Path(folder), _call(model, names, int(n), int(seed)))
+        values = store.features(values)
         known = {row: store.read(row) for row in range(len(table))}
         done = {row: part for row, part in known.items() if part is not None}
     todo = [row for row in range(len(table)) if row not in done]
@@ -124,16 +125,12 @@ def _checked(
     return values
 
 
-def _call(
-    model: Reconstructor, values: Mapping[str, Any], names: list[str], n: int, seed: int
-) -> dict[str, Any]:
-    """What decides the pictures, so that no folder mixes those of two calls."""
+def _call(model: Reconstructor, names: list[str], n: int, seed: int) -> dict[str, Any]:
+    """What decides the pictures beside the features, so that no folder mixes those of two calls."""
     params = describe_params(model)
     kept = {key: value for key, value in params.items() if key not in model._speed}
-    arrays = {name: sha256_array(array) for name, array in model._arrays().items()}
     return {
-        "settings": sha256_json([kept, arrays, model.generator_facts_]),
-        "features": sha256_json({group: sha256_array(array) for group, array in values.items()}),
+        "settings": sha256_json([kept, model.generator_facts_]),
         "queries": sha256_json(names),
         "n": n,
         "seed": seed,

@@ -59,8 +59,8 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
     alphas : sequence of float
         Penalties to choose from, for each target, by exact leave-one-out.
     rescale : bool or sequence of str
-        Groups whose decoded values are spread around the training mean as far as the true ones;
-        True means all that the generator takes. Ridge regression pulls them towards the mean.
+        Groups whose decoded values are spread around the training mean as far as the true ones, or
+        True for all. Ridge regression pulls them towards the mean.
     average_repetitions : bool
         Average the training trials of each (subject, stimulus) pair.
     standardise : bool
@@ -111,7 +111,7 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
         return tuple(group for name, group in GROUPS.items() if name in self.generator_.takes)
 
     def _roi_names(self, group: str) -> tuple[str, ...]:
-        """Under which names ``rois`` may speak of a group, the nearest first."""
+        """Under which names ``rois`` and ``rescale`` may speak of a group, the nearest first."""
         return (group,)
 
     def _group_targets(self, stimuli: StimulusSet, ids: Sequence[str]) -> Features:
@@ -262,15 +262,17 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
         return np.flatnonzero(np.repeat(used, self.n_times_ or 1)).astype(np.int64)
 
     def _rescaled(self) -> tuple[str, ...]:
+        groups = self._groups()
         if isinstance(self.rescale, bool):
-            return tuple(INPUTS) if self.rescale else ()
-        wanted = (self.rescale,) if isinstance(self.rescale, str) else tuple(self.rescale)
-        if unknown := sorted(set(wanted) - set(self._groups())):
+            return groups if self.rescale else ()
+        wanted = {self.rescale} if isinstance(self.rescale, str) else set(self.rescale)
+        names = {name for group in groups for name in self._roi_names(group)}
+        if unknown := sorted(wanted - names):
             raise DataError(
                 f"rescale names groups of targets that there are not: {', '.join(unknown)}",
-                expected="some of " + ", ".join(self._groups()),
+                expected="some of " + ", ".join(sorted(names)),
             )
-        return wanted
+        return tuple(group for group in groups if wanted & set(self._roi_names(group)))
 
     # ---------------------------------------------------------------------------------- inference
     def _features(self, recording: Recording) -> Floats:

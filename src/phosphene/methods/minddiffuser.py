@@ -15,8 +15,8 @@ and Structural Diffusion", ACM MM 2023, arXiv:2308.04249.
 
 Where we differ from paper and released code
 --------------------------------------------
-- The released code does not run; what it says and the paper does not is taken from its text. It
-  adds the noise of step 37 and takes 35 steps back; here the steps that remain are taken, all 37.
+- The released code does not run; it adds the noise of step 37 and takes 35 steps back. Here the
+  steps that remain are taken, all 37.
 - Noise stays the same from iteration to iteration, the iteration is chosen by the structural loss
   and never by the true picture, queries are optimised together without influence on one another,
   back-propagation can be truncated, and queries stop by patience or a budget of time [ours].
@@ -25,6 +25,8 @@ Where we differ from paper and released code
 - Units are standardised with the training pictures, so that layers of other scales count alike;
   ``standardise_units=False`` compares raw values, with w_l divided by the length of the decoded
   target, as the code does. Either way the weights sum to 1, before .1 times the cosine [ours].
+- z and the structure are spread as far as in training (``rescale``): otherwise stage 2 moves the
+  picture towards the grey mean that ridge regression decodes [ours].
 - EEG and MEG go through the same regressions on channels x times; the 2026 version does not say.
 """
 
@@ -79,10 +81,8 @@ class MindDiffuser(Reconstructor):
     iterations, lr, decay, final_weight, patience, seconds, frames, optimise
         Of stage 2, see `phosphene.reconstruction.optimisation.Search`; ``optimise`` is ``"z"`` or
         ``"c and z"``.
-    truncate : int, optional
-        Gradients through the network in the last so many denoising steps only.
-    checkpoint : bool
-        Less memory for a second forward pass.
+    truncate, checkpoint : int or None, bool
+        Gradients through the last so many steps only; less memory for a second forward pass.
     rois, n_voxels, alphas, rescale, average_repetitions, standardise, batch, device, random_state
         As in every reconstructor; groups: ``text``, ``latent`` and the layers (``structure``).
 
@@ -97,6 +97,7 @@ class MindDiffuser(Reconstructor):
     >>> model.fit(train, pictures).reconstruct(test).stages  # doctest: +SKIP
     """
 
+    rescale: bool | Sequence[str] = ("latent", "structure")
     source: Any = "demo"
     steps: int = 50
     start: int = 37

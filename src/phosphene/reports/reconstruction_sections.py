@@ -114,10 +114,11 @@ class ReconstructionFindings:
         marks = [mark for one in self.protocols.values() for mark in one.watermarks()]
         return list(dict.fromkeys(marks))
 
-    @property
-    def caption(self) -> str:
-        """What figures must say below them."""
-        return next((one.caption() for one in self.protocols.values()), "")
+    def caption(self, what: str = "") -> str:
+        """What a figure must say below it: of the modality (or name) that ``what`` holds."""
+        words = what.lower().replace(",", " ").split()
+        named = [one for name, one in self.protocols.items() if name.lower() in words]
+        return next((one.caption() for one in (*named, *self.protocols.values())), "")
 
 
 def reconstruction_sections(found: ReconstructionFindings) -> list[Section]:
@@ -175,7 +176,7 @@ def _metrics(found: ReconstructionFindings) -> Section:
             f"{name}. Bars are means, lines across them and bands 95 % intervals. "
             + "; ".join([*bounds, "two-way identification has chance .5"]).capitalize()
             + ". "
-            + found.caption
+            + found.caption(str(modality))
         )
         parts.append(f"<h3>{escape(name)}</h3>{figure_html(figure, caption)}")
         parts.append(_table(table, name))
@@ -240,7 +241,7 @@ def _grids(found: ReconstructionFindings) -> list[Section]:
         )  # fmt: skip
         caption = (
             f"{shown.title}: the best, the median and the worst queries by {shown.metric}; of "
-            "several samples the first. " + found.caption
+            "several samples the first. " + found.caption(shown.title)
         )
         html += f"<h3>{escape(shown.title)}</h3>{figure_html(figure, caption, kind='png')}"
     return [Section("Pictures: best, median and worst", html)] if html else []
@@ -263,11 +264,11 @@ def _stage_two(found: ReconstructionFindings) -> Section | None:
                 f"{shown.title}: the median query that was filmed, {shown.labels[row]}. "
                 "Iterations from left to right, the structural loss below each picture. The loss "
                 "compares with decoded features; what was seen takes no part in it. "
-                + found.caption
+                + found.caption(shown.title)
             )
             html += figure_html(figure, caption, kind="png")
         figure = plots.loss_traces(shown.traces, simulated=found.simulated)
-        html += figure_html(figure, f"{shown.title}: all queries. {found.caption}")
+        html += figure_html(figure, f"{shown.title}: all queries. {found.caption(shown.title)}")
     return Section("Stage 2", html) if html else None
 
 

@@ -25,17 +25,14 @@ SORTED_BY = ("pool", "PixCorr")
 
 def write_run(outcome: PictureOutcome) -> None:
     """Write the tables and the report into a run folder, whose manifest is the caller's."""
-    _tables(outcome, None)
-    _report(outcome, None)
+    _write(outcome, None)
 
 
 def write_demo(outcome: PictureOutcome) -> None:
     """Write everything of a demo; the manifest last."""
     from phosphene.runs.reconstruct_demo import gains
 
-    found = gains(outcome.scores)
-    _tables(outcome, found)
-    _report(outcome, found)
+    _write(outcome, gains(outcome.scores))
     write_manifest(outcome.folder, kind="reconstruction demo")
 
 
@@ -53,7 +50,9 @@ def summary_rows(outcome: PictureOutcome, modality: str) -> tuple[list[str], lis
     return ["", *(f"{name} {arrows[name]}" for name in metrics)], rows
 
 
-def findings(outcome: PictureOutcome, gains: pd.DataFrame | None) -> ReconstructionFindings:
+def findings(
+    outcome: PictureOutcome, table: pd.DataFrame, gains: pd.DataFrame | None
+) -> ReconstructionFindings:
     """What the report shows."""
     shown = [_shown(outcome, part) for part in outcome.parts]
     protocols = {}
@@ -62,7 +61,7 @@ def findings(outcome: PictureOutcome, gains: pd.DataFrame | None) -> Reconstruct
         protocols[name] = part.made.protocol  # of the last method, which is what is about
     rows = set(outcome.scores.per_image["row"])
     return ReconstructionFindings(
-        table=outcome.scores.table(),
+        table=table,
         pictures=shown,
         protocols=protocols,
         lower=SHUFFLED if SHUFFLED in rows else None,
@@ -74,7 +73,7 @@ def findings(outcome: PictureOutcome, gains: pd.DataFrame | None) -> Reconstruct
     )
 
 
-def _tables(outcome: PictureOutcome, gains: pd.DataFrame | None) -> None:
+def _write(outcome: PictureOutcome, gains: pd.DataFrame | None) -> None:
     folder = outcome.folder
     table = outcome.scores.table()
     write_text(folder / "metrics.csv", table.to_csv(index=False, float_format="%.6g"))
@@ -98,11 +97,9 @@ def _tables(outcome: PictureOutcome, gains: pd.DataFrame | None) -> None:
         ),
     )
 
-
-def _report(outcome: PictureOutcome, gains: pd.DataFrame | None) -> None:
     write_reconstruction_report(
-        findings(outcome, gains),
-        outcome.folder / "report.html",
+        findings(outcome, table, gains),
+        folder / "report.html",
         title="What was seen, reconstructed",
         subtitle=outcome.title,
     )

@@ -148,7 +148,7 @@ def score_pictures(
     progress : bool
         Show bars when someone is watching.
     """
-    known = dict(offline_networks() if networks is None else networks)
+    known = dict(_offline() if networks is None else networks)
     parts, facts = [], {}
     wanted = {name: (pictures, np.arange(len(ids))) for name, pictures in rows.items()}
     if shuffled is not None:
@@ -171,6 +171,12 @@ def score_pictures(
         parts.append(long.assign(modality=modality, subject=subject, row=row))
     table = pd.concat(parts, ignore_index=True)[[*KEYS, "value"]]
     return PictureScores(table, pd.DataFrame.from_dict(facts, orient="index")[list(FACTS)])
+
+
+def _offline() -> dict[str, Network]:
+    """The networks that come with pip, under short names."""
+    named = {name.partition(" ")[2]: one for name, one in offline_networks().items()}
+    return {name.removesuffix(" map"): one for name, one in named.items()}
 
 
 def derangement(n: int) -> NDArray[np.intp]:

@@ -206,7 +206,8 @@ def examine(
     n: int,
     seed: int,
     folder: Path | None,
-    progress: bool,
+    copies: bool = True,
+    progress: bool = False,
 ) -> Reconstructed:
     """Put the truth, the upper bound and the nearest training pictures beside a reconstruction.
 
@@ -224,6 +225,8 @@ def examine(
         As for the reconstruction.
     folder : Path or None
         Where pictures of the true features are kept; None makes none.
+    copies : bool
+        Look for the nearest training picture of every reconstruction.
     progress : bool
         Show bars when someone is watching.
     """
@@ -237,14 +240,15 @@ def examine(
         true = model.generate(
             features, made.queries, n=n, seed=seed, folder=folder / "true", progress=progress
         ).images
-    first = made.images[:, 0]
-    copies = nearest_training_pictures(
-        first, truths, stimuli, Network.from_encoder("efficientnet-lite0"),
-        ids=made.ids, training_ids=model.train_stimuli_,
-    )  # fmt: skip
+    nearest = None
+    if copies:
+        nearest = nearest_training_pictures(
+            made.images[:, 0], truths, stimuli, Network.from_encoder("efficientnet-lite0"),
+            ids=made.ids, training_ids=model.train_stimuli_,
+        )  # fmt: skip
     people = list(dict.fromkeys(made.queries["subject"]))
     modality = str(made.protocol.modality or model.modality_)
-    return Reconstructed(label, modality, ", ".join(people), made, truths, true, copies)
+    return Reconstructed(label, modality, ", ".join(people), made, truths, true, nearest)
 
 
 def true_pictures(stimuli: StimulusSet, ids: Sequence[str]) -> NDArray[np.uint8]:

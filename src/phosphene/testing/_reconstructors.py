@@ -253,7 +253,7 @@ def interrupted_calls_go_on(part: ReconstructorPart) -> None:
 
 
 # ------------------------------------------------------------------------------------- guards
-def test_data_are_refused(part: ReconstructorPart) -> None:
+def trials_of_the_test_are_refused(part: ReconstructorPart) -> None:
     """Trials of the test split cannot be fitted on, alone, among others or behind a handle."""
     problem = part.problem
     mixed = Recording.concat([problem.train, problem.test])
@@ -339,7 +339,7 @@ SUITE: Suite[ReconstructorPart] = Suite(
         pictures_do_not_depend_on_the_batch,
         saved_and_loaded_reconstructors_agree,
         interrupted_calls_go_on,
-        test_data_are_refused,
+        trials_of_the_test_are_refused,
         what_training_has_seen_is_refused,
         other_shapes_are_refused,
         decodes_above_chance,
