@@ -116,6 +116,53 @@ DRAWINGS: dict[str, Drawing] = {
         [*_PAIR, ("loss", "level")],
         [("level", "image")],
     ),
+    "img2img": Drawing(
+        {
+            "x": Box("brain response", 0, 0.5, "brain"),
+            "early": Box("ridge,\nearly areas", 1, 0, "module"),
+            "ventral": Box("ridge,\nventral areas", 1, 1, "module"),
+            "z": Box("latent, and noise", 2, 0, "picture"),
+            "c": Box("text embedding", 2, 1, "name"),
+            "denoise": Box("denoise 40 of\n50 steps", 3, 0.5, "module"),
+            "picture": Box("picture", 4, 0.5, "picture"),
+        },
+        [
+            ("x", "early"), ("x", "ventral"), ("early", "z"), ("ventral", "c"), ("z", "denoise"),
+            ("c", "denoise"), ("denoise", "picture"),
+        ],
+    ),
+    "ip_adapter": Drawing(
+        {
+            "x": Box("brain response", 0, 0, "brain"),
+            "ridge": Box("ridge", 1, 0, "module"),
+            "b": Box("mean image\nembedding", 2, 0, "brain"),
+            "prior": Box("diffusion prior:\nwhich do pictures have?", 3, 0, "module"),
+            "v": Box("image embedding", 4, 0, "picture"),
+            "generate": Box("generator that takes\npictures as prompts", 5, 0, "module"),
+            "picture": Box("picture", 6, 0, "picture"),
+        },
+        [
+            ("x", "ridge"), ("ridge", "b"), ("b", "prior"), ("prior", "v"), ("v", "generate"),
+            ("generate", "picture"),
+        ],
+    ),
+    "minddiffuser": Drawing(
+        {
+            "x": Box("brain response", 0, 1, "brain"),
+            "zc": Box("decoded latent\nand text", 1, 0, "name"),
+            "s": Box("decoded structure:\nshallow layers", 1, 2, "brain"),
+            "denoise": Box("noise, denoise\n37 of 50 steps", 2, 0, "module"),
+            "picture": Box("picture", 3, 0, "picture"),
+            "network": Box("vision network", 3, 1, "module"),
+            "loss": Box("structural loss", 4, 2, "loss"),
+            "step": Box("stage 2: move\nthe latent", 2, 3, "choice"),
+        },
+        [
+            ("x", "zc"), ("x", "s"), ("zc", "denoise"), ("denoise", "picture"),
+            ("picture", "network"), ("network", "loss"), ("s", "loss"), ("loss", "step"),
+        ],
+        [("step", "zc")],
+    ),
     "neurobridge": Drawing(
         {
             "x": Box("brain response,\nsmoothed at random", 0, 0, "brain"),

@@ -131,3 +131,17 @@ def test_what_cannot_be_is_refused() -> None:
         StructuralNetwork(layers=("block1", "pool"))
     with pytest.raises(DataError, match="grid"):
         StructuralNetwork(grid=0)
+
+
+def test_gradients_do_not_depend_on_who_opened_the_network_first() -> None:
+    from phosphene.stimuli.encoders import efficientnet
+
+    efficientnet._network.cache_clear()
+    network = StructuralNetwork(layers=("block1",), final=None)
+    picture = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        network.features(picture)
+    moved = picture.clone().requires_grad_()
+    network.features(moved)["block1"].square().sum().backward()
+    assert moved.grad is not None
+    assert float(moved.grad.abs().max()) > 0

@@ -74,7 +74,8 @@ def accuracy_bars(
                 [i - 0.4, i + 0.4], [top, top], label=_once(axes, "noise ceiling"), **_CEILING
             )
     _chance_line(axes, [result.chance_of(metric) for result in results.values()])
-    axes.set_xticks(range(len(results)), list(results))
+    crowded = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(results) > 6 else {}
+    axes.set_xticks(range(len(results)), list(results), **crowded)
     axes.set_ylabel(f"{label} accuracy" if metric in ("top1", "top5") else label)
     axes.set_ylim(bottom=0)
     axes.grid(axis="x", visible=False)
@@ -262,8 +263,11 @@ def _simulated(results: Mapping[str, Result]) -> bool:
 
 
 def _styles() -> cycle[dict[str, Any]]:
+    # Numbers of colours and of lines have no common factor: a colour that comes again has another
+    # line.
+    count = len(COLOURS) * len(_LINES)
     return cycle(
-        {"color": colour, "ls": _LINES[i % len(_LINES)]} for i, colour in enumerate(COLOURS)
+        {"color": COLOURS[i % len(COLOURS)], "ls": _LINES[i % len(_LINES)]} for i in range(count)
     )
 
 
@@ -303,7 +307,11 @@ def _finish(axes: Axes, simulated: bool, *, below: bool = False) -> None:
     if axes.get_legend_handles_labels()[1]:
         look: dict[str, Any] = {"fontsize": "small", "framealpha": 0.85, "edgecolor": "none"}
         if below:  # bars may reach anywhere within the axes
-            look |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": 2}
+            turned = any(label.get_rotation() for label in axes.get_xticklabels())
+            place = (0.5, -0.32 if turned else -0.09)
+            look |= {"loc": "upper center", "bbox_to_anchor": place, "ncols": 2}
+        elif len(axes.get_legend_handles_labels()[1]) > 8:  # more would hide the lines
+            look |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
         axes.legend(**look)
     if simulated:
         axes.set_title("simulated data", loc="right", fontsize="small", color="#b45309", pad=4)

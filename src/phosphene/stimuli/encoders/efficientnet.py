@@ -103,6 +103,8 @@ def _file_hash(path: str) -> str:
 
 
 @functools.lru_cache(maxsize=2)
+# Kept for all: built within a caller's inference mode its weights would refuse gradients later.
+@torch.inference_mode(False)
 def _network(path: str, precision: str, device: str) -> FoldedEfficientNet:
     package = require("efficientnet_lite_pytorch", "demo", "efficientnet-lite0")
     with torch.device("meta"):
