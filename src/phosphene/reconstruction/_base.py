@@ -130,7 +130,7 @@ class Generator(ABC):
 
         Returns
         -------
-        ndarray of float32, shape (len(ids), *shapes[name])
+        ndarray of float32, shape (len(ids), ...), as ``shapes`` says
 
         Raises
         ------

@@ -43,7 +43,7 @@ class Noise:
         return len(self.queries)
 
     def normal(self, shape: Sequence[int], name: str) -> Tensor:
-        """Standard normal numbers, float32 on the CPU, shape (pictures, *shape).
+        """Standard normal numbers, float32 on the CPU, shape (pictures, ...).
 
         Parameters
         ----------

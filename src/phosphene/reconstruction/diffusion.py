@@ -159,7 +159,7 @@ class LatentDiffusion:
         return np.concatenate(parts) if parts else np.zeros((0, *self.latent_shape), np.float32)
 
     def encode_text(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings of texts, shape (n, *text_shape); each distinct text is encoded once."""
+        """Embeddings of texts, shape (n, ...); each distinct text is encoded once."""
         texts = [str(name) for name in names]
         distinct = list(dict.fromkeys(texts))
         place = {text: row for row, text in enumerate(distinct)}
@@ -171,7 +171,7 @@ class LatentDiffusion:
 
         Parameters
         ----------
-        embeds : torch.Tensor, shape (n, *text_shape)
+        embeds : torch.Tensor, shape (n, ...)
             Text embeddings; vectors of pictures with ``kind="image"`` where the model takes them.
         kind : {"text", "image"}
             What they are.
