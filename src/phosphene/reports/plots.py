@@ -74,7 +74,9 @@ def accuracy_bars(
                 [i - 0.4, i + 0.4], [top, top], label=_once(axes, "noise ceiling"), **_CEILING
             )
     _chance_line(axes, [result.chance_of(metric) for result in results.values()])
-    crowded = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(results) > 6 else {}
+    crowded: dict[str, Any] = {}
+    if len(results) > 6:
+        crowded = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(results)), list(results), **crowded)
     axes.set_ylabel(f"{label} accuracy" if metric in ("top1", "top5") else label)
     axes.set_ylim(bottom=0)
