@@ -22,7 +22,7 @@ def reconstruct(
         bool, typer.Option("--demo", help="Simulated fMRI and EEG instead of a run.")
     ] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="With --demo: 12 pictures, a minute or two.")
+        bool, typer.Option("--quick", help="With --demo: 10 pictures, a minute and a half.")
     ] = False,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="With --demo: folder for the results.")

@@ -49,7 +49,7 @@ ROIS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 WORLDS: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
     {
-        True: {"train_concepts": 100, "train_exemplars": 4, "test_concepts": 12},
+        True: {"train_concepts": 100, "train_exemplars": 3, "test_concepts": 10},
         False: {},
     }
 )
@@ -109,7 +109,7 @@ def reconstruct_demo(
     out : path
         Folder of the results.
     quick : bool
-        12 pictures and one person for each modality, a short second stage.
+        10 pictures and one person for each modality, a short second stage.
     seed : int
         Seed of people, noise and pictures.
     subjects : int, optional
