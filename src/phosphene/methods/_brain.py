@@ -51,6 +51,20 @@ def as_recording(brain: Any, **like: Any) -> Recording:
     )
 
 
+def read_as_fitted(
+    brain: Any, names: tuple[str, ...], sfreq: float | None, modality: str
+) -> Recording:
+    """Brain data for something fitted on channels ``names``, from which an array gets its names.
+
+    An array of another number of channels keeps none, so that `align` says what is wrong.
+    """
+    shape = np.shape(brain[0]) if isinstance(brain, tuple) else ()
+    named = len(shape) > 1 and shape[1] == len(names)
+    return as_recording(
+        brain, sfreq=sfreq, modality=modality, channel_names=names if named else None
+    )
+
+
 def align(recording: Recording, names: tuple[str, ...]) -> Recording:
     """The recording with the channels (or voxels) ``names``, in that order.
 

@@ -33,7 +33,13 @@ from phosphene.evaluation.similarity import (
 )
 from phosphene.evaluation.transductive import Step, get_steps
 from phosphene.methods import _persistence, _protocol, _transductive
-from phosphene.methods._brain import align, as_recording, check_times, repeats
+from phosphene.methods._brain import (
+    align,
+    as_recording,
+    check_times,
+    read_as_fitted,
+    repeats,
+)
 from phosphene.methods._ranking import RankingMixin
 from phosphene.methods._views import resolve_views
 from phosphene.stimuli.bank import FeatureBank
@@ -373,14 +379,7 @@ class Decoder(RankingMixin, BaseEstimator):  # type: ignore[misc]
             )
 
     def _read(self, brain: Any) -> Recording:
-        shape = np.shape(brain[0]) if isinstance(brain, tuple) else ()
-        named = len(shape) > 1 and shape[1] == len(self.channel_names_)
-        return as_recording(
-            brain,
-            sfreq=self.sfreq_,
-            modality=self.modality_,
-            channel_names=self.channel_names_ if named else None,
-        )
+        return read_as_fitted(brain, self.channel_names_, self.sfreq_, self.modality_)
 
     def _aligned(self, recording: Any) -> Recording:
         self._require_fitted()

@@ -28,7 +28,13 @@ from phosphene.errors import DataError, NotFittedError
 from phosphene.evaluation import guards
 from phosphene.evaluation.protocol import Protocol
 from phosphene.methods import _reconstructor_files as files
-from phosphene.methods._brain import align, as_recording, check_times, repeats
+from phosphene.methods._brain import (
+    align,
+    as_recording,
+    check_times,
+    read_as_fitted,
+    repeats,
+)
 from phosphene.methods._decoder import _limit
 from phosphene.methods._feature_decoder import FeatureDecoder, Floats
 from phosphene.methods._reconstruction import Reconstruction
@@ -280,14 +286,7 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
         return scaled.reshape(len(scaled), -1)
 
     def _read(self, brain: Any) -> Recording:
-        shape = np.shape(brain[0]) if isinstance(brain, tuple) else ()
-        named = len(shape) > 1 and shape[1] == len(self.channel_names_)
-        return as_recording(
-            brain,
-            sfreq=self.sfreq_,
-            modality=self.modality_,
-            channel_names=self.channel_names_ if named else None,
-        )
+        return read_as_fitted(brain, self.channel_names_, self.sfreq_, self.modality_)
 
     def decode(self, recording: Any) -> Features:
         """Decoded features of each trial, by group; nothing is averaged here.
