@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from phosphene.errors import DataError
 from phosphene.evaluation.retrieval import n_way_hits
 from phosphene.evaluation.statistics import group_interval
+from phosphene.reports.analysis_maps import rank_image
 from phosphene.reports.plots import (
     _CHANCE,
     _MARKERS,
@@ -206,22 +207,7 @@ def rsm_image(
     ax : Axes, optional
         Where to draw; a new figure by default.
     """
-    from scipy.stats import rankdata
-
-    values = np.asarray(matrix, dtype=np.float64)
-    i, j = np.triu_indices(len(values), 1)
-    ranks = np.full(values.shape, np.nan)
-    ranks[i, j] = ranks[j, i] = (rankdata(values[i, j]) - 1) / max(len(i) - 1, 1)
-    figure, axes = _axes(ax, (3.6, 3.4))
-    image = axes.imshow(ranks, cmap="cividis", vmin=0.0, vmax=1.0)
-    axes.grid(visible=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_title(label, loc="left", fontsize="medium")
-    figure.colorbar(image, ax=axes, shrink=0.75).set_label("similarity (rank)")
-    if simulated:
-        axes.set_xlabel("simulated data", fontsize="small", color=_NOTE)
-    return figure
+    return rank_image(matrix, "similarity", label, simulated, ax)
 
 
 def gain_scatter(

@@ -179,6 +179,13 @@ def rdm_image(
     ax : Axes, optional
         Where to draw; a new figure by default.
     """
+    return rank_image(matrix, "dissimilarity", label, simulated, ax)
+
+
+def rank_image(
+    matrix: npt.ArrayLike, quantity: str, label: str, simulated: bool, ax: Axes | None
+) -> Figure:
+    """A symmetric matrix in ranks of its pairs; the diagonal stays empty."""
     from scipy.stats import rankdata
 
     values = np.asarray(matrix, dtype=np.float64)
@@ -191,7 +198,7 @@ def rdm_image(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(label, loc="left", fontsize="medium")
-    figure.colorbar(image, ax=axes, shrink=0.8).set_label("dissimilarity (rank)")
+    figure.colorbar(image, ax=axes, shrink=0.8).set_label(f"{quantity} (rank)")
     if simulated:
         axes.set_xlabel("simulated data", fontsize="small", color=_NOTE)
     return figure
