@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from phosphene._logging import get_logger
 from phosphene._saving import jsonable
 from phosphene.errors import ArtefactError, DataError
+from phosphene.runs.demo_files import LICENCES
 from phosphene.runs.object_layout import LayoutReader
 from phosphene.runs.picture_scores import TRUE, PictureScores, score_pictures
 from phosphene.runs.reconstructing import (
@@ -74,11 +75,6 @@ DIFFUSION: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
         True: {**_BOTH, "iterations": 6, "frames": 2},
         False: {**_BOTH, "iterations": 12, "frames": 3},
     }
-)
-LICENCES = (
-    ("EfficientNet-Lite0 (image features)", "Apache-2.0"),
-    ("Universal Sentence Encoder (text features)", "Apache-2.0"),
-    ("Twemoji (pictures)", "CC BY 4.0, Twitter, Inc and other contributors"),
 )
 INTRO = (
     "Simulated people look at pictures of concepts that neither the decoders nor the generator "

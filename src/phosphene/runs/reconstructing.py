@@ -18,7 +18,6 @@ from phosphene.runs.run import Run
 from phosphene.runs.sources import Sources, load_sources
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from phosphene.data.stimuli import StimulusSet
@@ -274,8 +273,3 @@ def _scored(
 def _licence(model: Any) -> tuple[str, str]:
     facts = model.generator_facts_
     return str(facts.get("id", "generator")), str(facts.get("licence", "unknown"))
-
-
-def metrics_table(outcome: PictureOutcome) -> pd.DataFrame:
-    """The table that is written: rows by metric, with intervals."""
-    return outcome.scores.table()
