@@ -39,7 +39,7 @@ SLOPES: dict[str, Function] = {
     "linear": torch.ones_like,
 }
 # Measured on two cores: wider stacks leave the caches, and cost more per fit than narrower ones.
-STACK = {"cpu": 2, "cuda": 128}
+STACK = {"cpu": 4, "cuda": 128}
 
 
 @dataclass(frozen=True)
