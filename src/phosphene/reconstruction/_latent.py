@@ -128,7 +128,9 @@ class LatentGenerator(Generator):
 
     def _check_extra(self) -> None:
         config = self.model.unet.config
-        asked = [name for name in _EXTRA if config.get(name) is not None]
+        # Tokens that are added to the time are the tokens it gets anyway.
+        given = {None, "text"}
+        asked = [name for name in _EXTRA if config.get(name) not in given]
         if surplus := [name for name in asked if name not in self.extra]:
             raise DataError(
                 f"the UNet of {self.model.source} wants more than {type(self).__name__} gives it",
