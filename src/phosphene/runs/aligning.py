@@ -7,7 +7,6 @@ control's. Finished parts of the same settings are not computed again.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from phosphene._logging import get_logger
 from phosphene._tables import read_table, write_table
 from phosphene.errors import ArtefactError, DataError
+from phosphene.runs._kept import keep_if_same
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ DRAWS = {True: 3, False: 10}
 # The quick demo stops the variants that are trained early, where they score as after 500 epochs;
 # its report says so.
 EPOCHS = {True: {"autoencoder": 300, "residual": 100}, False: {}}
-PARTS, SETTINGS = "parts", "settings.json"
+PARTS = "parts"
 TABLES = ("queries", "subjects", "words")
 
 
@@ -150,7 +150,7 @@ def run_study(
     """Compute the parts of a study that are not finished, and write the results."""
     from phosphene.runs.aligning_files import findings, write
 
-    _begin(folder, settings)
+    keep_if_same(folder / PARTS, settings)
     steps = [*about.modalities, *(f"region {region}" for region in about.regions)]
     tables: dict[str, dict[str, pd.DataFrame]] = {}
     for number, step in enumerate(steps, 1):
@@ -191,25 +191,6 @@ def _digest(study: MultimodalStudy, candidates: FeatureBank) -> str:
         for subject, recording in study.recordings(modality).items()
     }
     return sha256_json([signals, study.bank.hash, candidates.hash])
-
-
-def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Keep finished parts of the same settings; parts of others are removed."""
-    from phosphene._saving import read_json, write_json
-
-    parts, known = folder / PARTS, None
-    if (parts / SETTINGS).is_file():
-        try:
-            known = read_json(parts / SETTINGS)
-        except ArtefactError:
-            logger.warning("%s is damaged; everything is computed anew", parts / SETTINGS)
-    if known == settings:
-        return
-    if parts.is_dir():
-        logger.info("%s holds parts of other settings; they are computed anew", parts)
-        shutil.rmtree(parts)
-    parts.mkdir(parents=True)
-    write_json(parts / SETTINGS, settings)
 
 
 def _own_study(
