@@ -70,6 +70,21 @@ def test_the_grid_keeps_places(network: StructuralNetwork) -> None:
     assert moved[:4, :4].sum() > 20 * moved[4:, 4:].sum()
 
 
+def test_pixels_are_the_mean_colours_of_cells_and_need_no_network() -> None:
+    network = StructuralNetwork(layers=("pixels",), final=None, device="cpu")
+    network.encoder.maps = None  # would fail if it were asked
+    x = tensor(smooth(2, 64)).requires_grad_()
+    found = network.features(x)["pixels"]
+    cells = x.reshape(2, 3, 16, 4, 16, 4).mean((3, 5)).flatten(1)
+    torch.testing.assert_close(found, cells)
+    found.sum().backward()
+    assert x.grad is not None
+    assert bool((x.grad > 0).all())
+    both = StructuralNetwork(layers=("pixels", "block1"), device="cpu").features(x.detach())
+    assert list(both) == ["pixels", "block1", "pool"]
+    torch.testing.assert_close(both["pixels"], found.detach())
+
+
 def test_gradients_equal_finite_differences(network: StructuralNetwork) -> None:
     x = tensor(smooth(1, 32)).clamp(0.2, 0.8).requires_grad_()
     direction = tensor(smooth(1, 32, seed=5)) - 0.5

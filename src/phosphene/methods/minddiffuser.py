@@ -50,7 +50,7 @@ from phosphene.methods._reconstructor import Features, Reconstructor
 from phosphene.reconstruction._noise import Noise
 from phosphene.reconstruction.img2img import Img2Img
 from phosphene.reconstruction.optimisation import Found, Search, Targets, optimise
-from phosphene.reconstruction.structural import EFFICIENTNET_LAYERS, StructuralNetwork
+from phosphene.reconstruction.structural import EFFICIENTNET_LAYERS, PIXELS, StructuralNetwork
 
 
 @register("reconstructor", "minddiffuser")
@@ -71,7 +71,7 @@ class MindDiffuser(Reconstructor):
     layers, final, grid : sequence of str, str or None, int or None
         Its shallow layers, its final layer, and the grid that maps are averaged over.
     keep : float
-        Share of every shallow layer's units that are kept.
+        Share of every shallow layer's units that are kept; of ``pixels`` all are.
     layer_weights : sequence of float
         One per layer; the last counts for all that follow.
     standardise_units : bool
@@ -168,7 +168,8 @@ class MindDiffuser(Reconstructor):
         self.unit_scale_: dict[str, Floats] = {}
         for name in self.layers:
             decoder = self.decoders_[name]
-            kept = max(1, round(self.keep * len(decoder.units)))
+            share = 1.0 if name == PIXELS else self.keep
+            kept = max(1, round(share * len(decoder.units)))
             # Stable, so that equal scores keep the order of the units.
             best = np.sort(np.argsort(-decoder.r2, kind="stable")[:kept])
             self.decoders_[name] = decoder.keep(best)

@@ -23,6 +23,8 @@ from phosphene.stimuli.images import fit
 
 # A spread of the blocks whose maps still know places: 112, 56, 28 and 14 pixels wide.
 EFFICIENTNET_LAYERS = ("block1", "block2", "block3", "block5", "block8", "block11")
+# The picture itself as the shallowest layer, averaged over a grid of its own.
+PIXELS, _PIXEL_GRID = "pixels", 16
 _CHUNK = 16
 
 
@@ -36,6 +38,8 @@ class StructuralNetwork:
         tensors of layers with gradients.
     layers : sequence of str
         Shallow layers; for CLIP ViT-B/32 the paper takes ``encoder.layers.N.mlp``, N = 0 to 5.
+        ``pixels`` is the picture itself, not cropped, its colours averaged over 16 x 16 cells: no
+        network's layer, and what a recording of early visual areas tells most of.
     final : str or None
         Layer whose direction stands for the meaning of the whole, e.g. ``pool`` or ``embedding``;
         averaged over the picture where it is a map.
@@ -133,7 +137,9 @@ class StructuralNetwork:
         dict of str to torch.Tensor, shape (n, units)
             By layer, with the final one as the last.
         """
-        made = self.encoder.maps(self.prepare(pictures), self.names)
+        made = {PIXELS: pictures.clamp(0, 1)}
+        if inner := [name for name in self.names if name != PIXELS]:
+            made.update(self.encoder.maps(self.prepare(pictures), inner))
         return {name: self._flat(name, made[name]) for name in self.names}
 
     def encode(
@@ -173,6 +179,8 @@ class StructuralNetwork:
         if name == self.final:
             values = values.mean((2, 3)) if values.ndim == 4 else values
             values = values.mean(1) if values.ndim == 3 else values
-        elif values.ndim == 4 and self.grid is not None and self.grid < values.shape[2]:
-            values = functional.adaptive_avg_pool2d(values, self.grid)
+        elif values.ndim == 4:
+            grid = _PIXEL_GRID if name == PIXELS else self.grid
+            if grid is not None and grid < values.shape[2]:
+                values = functional.adaptive_avg_pool2d(values, grid)
         return values.flatten(1)
