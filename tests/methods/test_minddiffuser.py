@@ -71,6 +71,21 @@ def test_a_quarter_of_the_units_is_kept_by_cross_validated_score(
     assert len(model.decoders_["block3"].units) == len(whole.decoders_["block3"].units)
 
 
+def test_of_the_picture_itself_all_units_are_kept(
+    problem: TinyProblem, settings: dict[str, Any]
+) -> None:
+    layers = ("pixels", "block1")
+    model = MindDiffuser(**(settings | {"layers": layers, "final": None, "iterations": 3}))
+    model.fit(problem.train, tiny_images(), **QUIET)
+    kept = {
+        name: (len(model.decoders_[name].units), model.decoders_[name].shape) for name in layers
+    }
+    assert kept == {"pixels": (3 * 16 * 16, (3 * 16 * 16,)), "block1": (64, (256,))}
+    made = model.reconstruct(few(problem), **QUIET)
+    losses = made.traces.groupby("query")["loss"].agg(["first", "min"])
+    assert (losses["min"] < losses["first"]).all()
+
+
 def test_stage_1_is_the_generators_picture(model: MindDiffuser, problem: TinyProblem) -> None:
     test = few(problem)
     made = model.reconstruct(test, n=2, seed=5, **QUIET)

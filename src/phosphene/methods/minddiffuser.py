@@ -17,11 +17,12 @@ Where we differ from paper and released code
 --------------------------------------------
 - The released code does not run; it adds the noise of step 37 and takes 35 steps back. Here the
   steps that remain are taken, all 37.
-- Noise stays the same from iteration to iteration, the iteration is chosen by the structural loss
-  and never by the true picture, queries are optimised together without influence on one another,
-  back-propagation can be truncated, and queries stop by patience or a budget of time [ours].
+- Noise stays the same throughout, the structural loss and never the true picture chooses the
+  iteration, no query influences another, gradients can be truncated, and patience or a budget of
+  time stops a query [ours].
 - The structural network is any adapter with differentiable layers; offline EfficientNet-Lite0,
-  whose maps are averaged over a grid, instead of the MLP outputs of CLIP ViT-B/32 [ours].
+  whose maps are averaged over a grid, instead of the MLP outputs of CLIP ViT-B/32. ``pixels``, the
+  picture's own coarse colours, may be a layer too; all its units are kept [ours].
 - Units are standardised with the training pictures, so that layers of other scales count alike;
   ``standardise_units=False`` compares raw values, with w_l divided by the length of the decoded
   target, as the code does. Either way the weights sum to 1, before .1 times the cosine [ours].
@@ -93,7 +94,7 @@ class MindDiffuser(Reconstructor):
 
     Examples
     --------
-    >>> model = MindDiffuser(steps=10, start=7, iterations=50, truncate=2)
+    >>> model = MindDiffuser(steps=10, start=7, iterations=50)
     >>> model.fit(train, pictures).reconstruct(test).stages  # doctest: +SKIP
     """
 
@@ -168,10 +169,8 @@ class MindDiffuser(Reconstructor):
         self.unit_scale_: dict[str, Floats] = {}
         for name in self.layers:
             decoder = self.decoders_[name]
-            share = 1.0 if name == PIXELS else self.keep
-            kept = max(1, round(share * len(decoder.units)))
-            # Stable, so that equal scores keep the order of the units.
-            best = np.sort(np.argsort(-decoder.r2, kind="stable")[:kept])
+            kept = max(1, round((1.0 if name == PIXELS else self.keep) * len(decoder.units)))
+            best = np.sort(np.argsort(-decoder.r2, kind="stable")[:kept])  # equal scores: in order
             self.decoders_[name] = decoder.keep(best)
             deviation = targets[name][:, best].std(axis=0, dtype=np.float64)
             self.unit_scale_[name] = np.where(deviation > 0, deviation, 1).astype(np.float32)
