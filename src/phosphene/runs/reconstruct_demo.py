@@ -53,7 +53,7 @@ WORLDS: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
 # What differs from the paper, and why. Ten denoising steps do for pictures of 64 pixels; the share
 # of them after noise is the paper's. Sixteen steps of stage 2 with a rate of .2 instead of 300: the
 # demo has minutes. Structure is the picture's own coarse colours before all else, and two blocks of
-# the network: by blocks alone stage 2 gains no pixel correlation, as textures fit them too; colours
+# the network: blocks alone move things to their places and add textures, which cost SSIM; colours
 # alone leave a blur. These were settled on another person and on 24 pictures of other concepts than
 # the demo shows, also left out of the generator's training.
 _BOTH: Mapping[str, Any] = MappingProxyType(
