@@ -54,8 +54,8 @@ WORLDS: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
 # of them after noise is the paper's. Sixteen steps of stage 2 with a rate of .2 instead of 300: the
 # demo has minutes. Structure is the picture's own coarse colours before all else, and two blocks of
 # the network: blocks alone move things to their places and add textures, which cost SSIM; colours
-# alone leave a blur. These were settled on another person and on 24 pictures of other concepts than
-# the demo shows, also left out of the generator's training.
+# alone leave a blur. These were settled, with an earlier generator, on another person and on 24
+# pictures of other concepts than the demo shows, also left out of the generator's training.
 _BOTH: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 10,
