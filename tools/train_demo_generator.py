@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -26,31 +25,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from generator_pictures import SIDE, make_pictures
 from muon import Muon
-from PIL import Image
 from torch import Tensor
 
-from phosphene import _random, _registry
+from phosphene import _random
 from phosphene._device import resolve_precision
 from phosphene._saving import read_json, write_array, write_json, write_text
 from phosphene.reconstruction.conditioner import VectorConditioner
-from phosphene.simulation._backgrounds import background
-from phosphene.simulation.pictures import (
-    Recipe,
-    demo_pictures,
-    make_recipe,
-    object_layer,
-)
-from phosphene.simulation.world import get_world
 
 log = logging.getLogger("train_demo_generator")
 
-SIDE, FULL = 64, 224
-# What the diffusion learns to draw stands upright, nearly, and its background is blurred (standard
-# deviation in pixels of 64): of what a name does not tell, less has to be learned.
-UPRIGHT, BLUR = 0.4, 5.0
-# Seed of the pictures' recipes: no world uses it.
-PICTURE_SEED = 64_064
 SEED = 0
 # Weight of the KL divergence per latent value, against the mean over pixels.
 KL = 1e-4
@@ -71,8 +56,8 @@ CARD = """# The demonstration generator of phosphene
 
 A small latent diffusion model that makes phosphene's reconstructions run without any download. It
 is a **demonstration model**: {megabytes:.1f} MB, 64 x 64 pixels, drawings of {train} kinds of
-things on textured backgrounds, and nothing else. What it shows says how decoders and generators
-work together; it says nothing of what large models would show.
+things, and nothing else. What it shows says how decoders and generators work together; it says
+nothing of what large models would show.
 
 - `vae`: `AutoencoderKL`, factor 4, latents 4 x 16 x 16, normalised. `unet`:
   `UNet2DConditionModel`, predicts velocities. `scheduler`: `DDIMScheduler`. `conditioner`: tokens
@@ -91,78 +76,6 @@ work together; it says nothing of what large models would show.
 - Licence: weights BSD-3-Clause. The pictures are Twemoji, CC BY 4.0, Twitter, Inc and other
   contributors, redrawn at other sizes and places on computed backgrounds.
 """
-
-
-def concepts() -> tuple[list[str], list[str]]:
-    """Training concepts, and those that some registered world tests, both sorted."""
-    names = np.asarray([name for name, _ in demo_pictures()], dtype=object)
-    tested: set[str] = set()
-    for entry in _registry.names("world"):
-        world = get_world(entry)
-        order = _random.generator(world.picture_seed, "simulation", "concepts")
-        tested.update(names[order.permutation(len(names))[: world.test_concepts]])
-    standard = get_world("standard")
-    order = _random.generator(standard.picture_seed, "simulation", "concepts")
-    train = names[order.permutation(len(names))[len(names) - standard.train_concepts :]]
-    if overlap := tested & set(train):
-        raise SystemExit(f"concepts are both tested and trained on: {sorted(overlap)}")
-    return sorted(train), sorted(tested)
-
-
-def _exemplars(job: tuple[str, str, int, int]) -> tuple[np.ndarray, ...]:
-    """Pictures of one concept at 64 pixels, calm ones, boxes, and image vectors of the first."""
-    from phosphene.stimuli.encoders.efficientnet import EfficientNetLite0
-
-    torch.set_num_threads(1)
-    concept, svg, count, with_vectors = job
-    recipes = [make_recipe(concept, svg, n, PICTURE_SEED, FULL) for n in range(1, count + 1)]
-    behind = [background(r.background, r.background_seed, FULL) for r in recipes]
-    full = [compose(*object_layer(r), b) for r, b in zip(recipes, behind, strict=True)]
-    small = np.stack([shrink(picture) for picture in full])
-    calm_ones = np.stack([calm(r, b) for r, b in zip(recipes, behind, strict=True)])
-    boxes = np.array([(r.x, r.y, r.extent) for r in recipes], dtype=np.float32)
-    pixels = torch.from_numpy(np.stack(full[:with_vectors])).permute(0, 3, 1, 2).float() / 255
-    return small, calm_ones, boxes, EfficientNetLite0(device="cpu").encode(pixels)["pool"]
-
-
-def calm(recipe: Recipe, behind: np.ndarray) -> np.ndarray:
-    """The same object in the same place, hardly turned, before a blurred background."""
-    from scipy.ndimage import gaussian_filter
-
-    blurred = shrink(np.asarray(np.rint(behind), np.uint8)).astype(np.float32)
-    blurred = gaussian_filter(blurred, (BLUR, BLUR, 0), mode="nearest")
-    drawn = replace(recipe, rotation=UPRIGHT * recipe.rotation, size=2 * SIDE)
-    large = blurred.repeat(2, axis=0).repeat(2, axis=1)
-    return shrink(compose(*object_layer(drawn), large))
-
-
-def compose(colour: np.ndarray, cover: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """An object before its background, uint8."""
-    return np.asarray(np.rint(behind + (colour - behind) * cover), np.uint8)
-
-
-def shrink(picture: np.ndarray) -> np.ndarray:
-    """A picture at the size of the model, uint8."""
-    return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def make_pictures(work: Path, exemplars: int, with_vectors: int, processes: int) -> None:
-    """Render pictures of all training concepts, once, with image and text vectors."""
-    if (work / "text.npy").exists():
-        return
-    from phosphene.stimuli.bank import FeatureBank
-
-    train, tested = concepts()
-    svg = dict(demo_pictures())
-    jobs = [(name, svg[name], exemplars, with_vectors) for name in train]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        parts = list(pool.imap(_exemplars, jobs, chunksize=8))
-    names = ("pictures", "calm", "boxes", "image")
-    for name, arrays in zip(names, zip(*parts, strict=True), strict=True):
-        write_array(work / f"{name}.npy", np.stack(arrays))
-    write_json(work / "concepts.json", {"train": train, "tested": tested})
-    bank = FeatureBank.from_text(train, "use")
-    write_array(work / "text.npy", np.asarray(bank.vectors("text", ids=train), dtype=np.float32))
 
 
 class Stage:

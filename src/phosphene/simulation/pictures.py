@@ -183,21 +183,23 @@ def make_recipe(concept: str, svg: str, exemplar: int, seed: int, size: int = 22
 
 def render(recipe: Recipe) -> NDArray[np.uint8]:
     """The picture of a recipe, uint8 of shape (size, size, 3)."""
-    canvas = background(recipe.background, recipe.background_seed, recipe.size)
-    colour, cover = object_layer(recipe)
-    canvas += (colour - canvas) * cover
-    return np.asarray(np.rint(canvas), dtype=np.uint8)
+    return compose(recipe, background(recipe.background, recipe.background_seed, recipe.size))
 
 
-def object_layer(recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The object of a recipe before its background.
+def compose(recipe: Recipe, behind: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The object of a recipe before any background.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is drawn, where, how large and how turned.
+    behind : ndarray, shape (size, size, 3)
+        In [0, 255].
 
     Returns
     -------
-    colour : ndarray, shape (size, size, 3)
-        In [0, 255].
-    cover : ndarray, shape (size, size, 1)
-        Share of each pixel that the object hides.
+    ndarray, shape (size, size, 3)
+        uint8.
     """
     size = recipe.size
     side = max(round(recipe.extent * size), 1)
@@ -210,7 +212,8 @@ def object_layer(recipe: Recipe) -> tuple[NDArray[np.float32], NDArray[np.float3
     corner = (round(recipe.x * size - turned.width / 2), round(recipe.y * size - turned.height / 2))
     layer.paste(turned, corner)
     drawn = np.asarray(layer, dtype=np.float32)
-    return drawn[..., :3], drawn[..., 3:] / np.float32(255)
+    cover = drawn[..., 3:] / np.float32(255)
+    return np.asarray(np.rint(behind + (drawn[..., :3] - behind) * cover), dtype=np.uint8)
 
 
 @functools.cache
