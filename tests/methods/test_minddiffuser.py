@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from phosphene.errors import DataError
 from phosphene.methods._reconstruction_files import pixels
 from phosphene.methods.minddiffuser import MindDiffuser
 from phosphene.reconstruction._noise import Noise
+from phosphene.reconstruction.components import evidence
 from phosphene.reconstruction.diffusion import LatentDiffusion
 from phosphene.reconstruction.img2img import Img2Img
 from phosphene.testing import TinyProblem, _tiny_diffusion, tiny_images, tiny_problem
@@ -84,6 +86,44 @@ def test_of_the_picture_itself_all_units_are_kept(
     made = model.reconstruct(few(problem), **QUIET)
     losses = made.traces.groupby("query")["loss"].agg(["first", "min"])
     assert (losses["min"] < losses["first"]).all()
+
+
+def test_components_of_layers_count_by_how_surely_they_are_decoded(
+    problem: TinyProblem, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    layers = ("pixels", *LAYERS)
+    own = settings | {"layers": layers, "components": 20, "final": None}
+    model = MindDiffuser(**own).fit(problem.train, tiny_images(), **QUIET)
+    units = MindDiffuser(**(own | {"components": None})).fit(problem.train, tiny_images(), **QUIET)
+    assert len(model.decoders_["pixels"].units) == 3 * 16 * 16  # the picture itself stays as it is
+    for layer in LAYERS:
+        decoder = model.decoders_[layer]
+        assert decoder.shape == (20,)
+        assert 1 <= len(decoder.units) <= 20
+        assert (decoder.r2 > 0).all()
+        # Components have a variance of 1 over the pictures; trials may repeat some of them.
+        expected = 1 / np.sqrt(evidence(decoder.r2))
+        np.testing.assert_allclose(model.unit_scale_[layer], expected, rtol=0.05)
+        # What components are for: some are decoded better than most of the units they replace.
+        assert decoder.r2.max() > np.median(units.decoders_[layer].r2)
+
+    test = few(problem)
+    made = model.reconstruct(test, **QUIET)
+    losses = made.traces.groupby("query")["loss"].agg(["first", "min"])
+    assert (losses["min"] < 0.95 * losses["first"]).all()
+    other = MindDiffuser.from_pretrained(
+        model.save_pretrained(tmp_path / "model"), source=settings["source"]
+    )
+    np.testing.assert_array_equal(other.reconstruct(test, **QUIET).images, made.images)
+
+
+@pytest.mark.parametrize("params", [{"components": 0},
+                                    {"components": 5, "standardise_units": False}])  # fmt: skip
+def test_components_that_cannot_be(
+    problem: TinyProblem, settings: dict[str, Any], params: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match="need standardise_units"):
+        MindDiffuser(**settings, **params).fit(problem.train, tiny_images(), **QUIET)
 
 
 def test_stage_1_is_the_generators_picture(model: MindDiffuser, problem: TinyProblem) -> None:

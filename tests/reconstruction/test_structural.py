@@ -75,7 +75,7 @@ def test_pixels_are_the_mean_colours_of_cells_and_need_no_network() -> None:
     network.encoder.maps = None  # would fail if it were asked
     x = tensor(smooth(2, 64)).requires_grad_()
     found = network.features(x)["pixels"]
-    cells = x.reshape(2, 3, 16, 4, 16, 4).mean((3, 5)).flatten(1)
+    cells = x.reshape(2, 3, 32, 2, 32, 2).mean((3, 5)).flatten(1)
     torch.testing.assert_close(found, cells)
     found.sum().backward()
     assert x.grad is not None

@@ -2,51 +2,89 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from phosphene import reconstruction
+from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError
-from phosphene.runs.object_layout import COLUMNS, LayoutReader, faded, layout_features
-from phosphene.simulation.pictures import demo_pictures, picture_set
+from phosphene.runs.object_layout import LayoutReader, faded, layout, object_surface
+from phosphene.simulation.pictures import picture_set
 from phosphene.testing import tiny_images
 
 
-def test_features_are_means_over_cells() -> None:
-    picture = np.zeros((1, 64, 64, 3), np.float32)
-    picture[0, :8, 8:16] = 1.0  # one cell of the coarse grid, four of the fine one
-    found = layout_features(picture)
-    assert found.shape == (1, 8 * 8 * 3 + 16 * 16 * 10)
-    coarse = found[0, : 8 * 8 * 3].reshape(8, 8, 3)
-    assert coarse[0, 1].tolist() == [1.0, 1.0, 1.0]
-    assert coarse.sum() == 3
-    # Edges, saturation, contrast: a grey square has no saturation.
-    assert np.ptp(found[0, 8 * 8 * 3 :].reshape(16, 16, 10)[..., 6]) == 0
+def concepts(which: str) -> list[str]:
+    path = Path(reconstruction.__file__).parent / "assets" / "demo" / "concepts.json"
+    return [str(name) for name in json.loads(path.read_text())[which]]
 
 
-def test_position_and_size_are_read_from_pictures_that_were_not_learned_from() -> None:
-    names = [name for name, _ in demo_pictures()]
-    learned = picture_set(names[::8], 4, seed=3, size=64)
-    other = picture_set(names[4::16], 1, seed=4, size=64)
-    reader = LayoutReader.fit(learned, learned.ids)
-    pictures = np.stack([other.image(id) for id in other.ids])[:, None] / 255
-    errors = reader.errors(pictures, other, other.ids)
-    truth = other.table[list(COLUMNS)].to_numpy(float)
-    mean = learned.table[list(COLUMNS)].to_numpy(float).mean(axis=0)
-    constant = np.hypot(*(truth - mean)[:, :2].T).mean()
-    assert errors["position error"].mean() < 0.8 * constant
-    assert errors["size error"].shape == (len(other),)
-    assert (reader.r2[:2] > 0.3).all()
-    # Read from a faded copy things keep their place and size; a reader that has learned from sharp
-    # pictures only takes them for .06 smaller.
-    paler = reader.read(faded(pictures[:, 0].astype(np.float32), seed=1))
-    assert np.hypot(*(paler - truth)[:, :2].T).mean() < 0.8 * constant
-    assert abs((paler - reader.read(pictures[:, 0]))[:, 2].mean()) < 0.04
+def shown(stimuli: StimulusSet) -> np.ndarray:
+    return np.stack([stimuli.image(id) for id in stimuli.ids]).astype(np.float32) / 255
+
+
+def truth(stimuli: StimulusSet) -> np.ndarray:
+    return layout(torch.from_numpy(object_surface(stimuli, stimuli.ids))).numpy()
+
+
+def test_layout_of_a_surface_is_its_centre_and_the_root_of_its_area() -> None:
+    cover = torch.zeros(2, 8, 8)
+    cover[0, 2:6, 4:8] = 1  # rows are y
+    cover[1, 0, 0] = 0.5
+    found = layout(cover)
+    torch.testing.assert_close(found[0], torch.tensor([0.75, 0.5, 0.5]))
+    torch.testing.assert_close(found[1], torch.tensor([1 / 16, 1 / 16, (0.5 / 64) ** 0.5]))
+    assert torch.isfinite(layout(torch.zeros(1, 8, 8))).all()
+
+
+def test_the_reader_that_comes_along_reads_concepts_it_has_never_seen() -> None:
+    stimuli = picture_set(concepts("tested")[::3], 1, seed=5, size=64)
+    pictures, known = shown(stimuli), truth(stimuli)
+    reader = LayoutReader.shipped()
+    constant = known - known.mean(axis=0)
+    for what in (pictures, faded(pictures, seed=2)):
+        off = reader.read(what) - known
+        assert np.hypot(off[:, 0], off[:, 1]).mean() < 0.3 * np.hypot(*constant[:, :2].T).mean()
+        assert np.abs(off[:, 2]).mean() < 0.6 * np.abs(constant[:, 2]).mean()
+        assert np.abs(off.mean(axis=0)).max() < 0.02  # neither aside nor smaller
+    errors = reader.errors(pictures[:, None].repeat(2, axis=1), stimuli, stimuli.ids)
+    off = reader.read(pictures) - known
+    np.testing.assert_allclose(errors["position error"], np.hypot(off[:, 0], off[:, 1]), rtol=1e-4)
+    np.testing.assert_allclose(errors["size error"], np.abs(off[:, 2]), rtol=1e-3, atol=1e-5)
     # Read from a picture that does not show the object: no better than a constant answer.
-    rolled = reader.errors(np.roll(pictures, 1, axis=0), other, other.ids)
-    assert rolled["position error"].mean() > 1.2 * errors["position error"].mean()
+    rolled = reader.errors(np.roll(pictures, 1, axis=0)[:, None], stimuli, stimuli.ids)
+    assert rolled["position error"].mean() > np.hypot(*constant[:, :2].T).mean()
+
+
+def test_no_concept_that_a_world_tests_was_learned_from() -> None:
+    assert not set(concepts("train")) & set(concepts("tested"))
+
+
+def test_a_reader_learns_from_pictures_and_is_kept(tmp_path: Path) -> None:
+    learned = picture_set(concepts("train")[::5], 2, seed=3, size=64)
+    other = picture_set(concepts("tested")[::4], 1, seed=4, size=64)
+    lines: list[str] = []
+    state = torch.random.get_rng_state()
+    reader = LayoutReader.fit(learned, learned.ids, epochs=3, say=lines.append)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert len(lines) == 3
+    known = truth(other)
+    off = reader.read(shown(other)) - known
+    constant = known - truth(learned).mean(axis=0)
+    assert np.hypot(*off[:, :2].T).mean() < 0.75 * np.hypot(*constant[:, :2].T).mean()
+    again = LayoutReader.fit(learned, learned.ids, epochs=3)
+    np.testing.assert_array_equal(again.read(shown(other)), reader.read(shown(other)))
+    reader.save(tmp_path / "below" / "reader.safetensors")
+    assert (tmp_path / "below" / "reader.safetensors").stat().st_size < 250_000
 
 
 def test_pictures_without_a_known_layout_are_refused() -> None:
     pictures = tiny_images()
     with pytest.raises(DataError, match="layout of these pictures is not known"):
         LayoutReader.fit(pictures, pictures.ids)
+    few = picture_set(["bell"], 3, size=64)
+    with pytest.raises(DataError, match="too few pictures"):
+        LayoutReader.fit(few, few.ids)

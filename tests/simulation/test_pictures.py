@@ -12,7 +12,9 @@ from phosphene.simulation._backgrounds import FAMILIES, background
 from phosphene.simulation.pictures import (
     LARGEST,
     SMALLEST,
+    compose,
     demo_pictures,
+    drawn_surface,
     make_recipe,
     picture_set,
     render,
@@ -74,6 +76,23 @@ def test_the_object_is_where_the_recipe_says() -> None:
     assert 0.3 < np.ptp(xs[here]) / 128 < 0.55
     red = image[int(0.68 * 128), int(0.3 * 128)]
     assert red[0] > red[1] + 60
+
+
+def test_the_surface_of_the_object_is_what_hides_the_background() -> None:
+    stimuli = picture_set(["tomato", "violin"], exemplars=2, seed=1, size=64)
+    surface = drawn_surface(stimuli.table, 64)
+    assert surface.shape == (4, 64, 64)
+    for row, (concept, number) in enumerate([("tomato", 1), ("tomato", 2), ("violin", 1)]):
+        recipe = make_recipe(concept, dict(demo_pictures())[concept], number, seed=1, size=64)
+        dark, light = (
+            compose(recipe, np.full((64, 64, 3), grey, np.float32)).astype(float)
+            for grey in (0, 255)
+        )
+        shining_through = (light - dark).mean(axis=2) / 255
+        np.testing.assert_allclose(surface[row], 1 - shining_through, atol=0.5 / 255 + 1e-3)
+    assert surface.max() == 1
+    assert surface.min() == 0
+    assert drawn_surface(stimuli.table.iloc[:0], 64).shape == (0, 64, 64)
 
 
 def test_pictures_of_a_concept_differ_and_background_is_textured() -> None:

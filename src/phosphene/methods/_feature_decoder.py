@@ -127,6 +127,11 @@ class FeatureDecoder:
         }
         return replace(self, **parts)
 
+    def best(self, count: int) -> Self:
+        """The decoder of so many units, those of the largest R2, in their order."""
+        chosen = np.argsort(-self.r2, kind="stable")[:count]  # of equal ones the first
+        return self.keep(np.sort(chosen))
+
     def rescaled(self, deviation: Floats) -> Self:
         r"""The decoder whose predictions spread as far around the mean as the training targets.
 

@@ -7,10 +7,10 @@ checksums of its pictures; what is damaged or half written counts as not done.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from phosphene._saving import (
     write_tensors,
 )
 from phosphene.errors import ArtefactError, DataError
+from phosphene.reconstruction.optimisation import Found
 
 KIND = "reconstruction"
 FORMAT = 1
@@ -57,6 +58,17 @@ class Finished:
     stages: Mapping[str, Pixels]
     trace: list[dict[str, Any]] = field(default_factory=list)
     frames: Mapping[int, Pixels] = field(default_factory=dict)
+
+    @classmethod
+    def of_search(cls, first: Floats, found: Sequence[Found]) -> Self:
+        """Pictures of stage 1 (samples, H, W, 3), and what stage 2 made of each."""
+        trace = [
+            {"sample": sample, "iteration": iteration, "loss": loss}
+            for sample, one in enumerate(found)
+            for iteration, loss in enumerate(one.trace)
+        ]
+        stages = {"stage1": pixels(first), "stage2": pixels([one.best for one in found])}
+        return cls(stages, trace, {at: pixels(frame) for at, frame in found[0].frames.items()})
 
 
 def pixels(pictures: Any) -> Pixels:

@@ -127,6 +127,10 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
             for group in self._groups()
         }
 
+    def _training_targets(self, stimuli: StimulusSet, ids: Sequence[str]) -> Features:
+        """Targets of the training pictures; what targets are may be learned from them."""
+        return self._group_targets(stimuli, ids)
+
     def _after_fit(
         self, X: Floats, targets: Features, trials: pd.DataFrame, *, progress: bool
     ) -> None:
@@ -215,7 +219,7 @@ class Reconstructor(BaseEstimator):  # type: ignore[misc]
         X = self._features(recording)
         place = {stimulus: row for row, stimulus in enumerate(ids)}
         rows = np.asarray([place[s] for s in recording.trials["stimulus"].astype(str)])
-        distinct = self._group_targets(stimuli.select(ids), ids)
+        distinct = self._training_targets(stimuli.select(ids), ids)
         self.decoders_ = {}
         for group, values in distinct.items():
             check_targets(group, values, ids)

@@ -26,6 +26,7 @@ Where we differ from paper and released code
 - Units are standardised with the training pictures, so that layers of other scales count alike;
   ``standardise_units=False`` compares raw values, with w_l divided by the length of the decoded
   target, as the code does. Either way the weights sum to 1, before .1 times the cosine [ours].
+- ``components`` compares principal components instead, each by how surely it is decoded [ours].
 - z and the structure are spread as far as in training (``rescale``): otherwise stage 2 moves the
   picture towards the grey mean that ridge regression decodes [ours].
 - EEG and MEG go through the same regressions on channels x times; the 2026 version does not say.
@@ -49,6 +50,7 @@ from phosphene.methods._feature_decoder import Floats
 from phosphene.methods._reconstruction_files import Finished, pixels
 from phosphene.methods._reconstructor import Features, Reconstructor
 from phosphene.reconstruction._noise import Noise
+from phosphene.reconstruction.components import evidence
 from phosphene.reconstruction.img2img import Img2Img
 from phosphene.reconstruction.optimisation import Found, Search, Targets, optimise
 from phosphene.reconstruction.structural import EFFICIENTNET_LAYERS, PIXELS, StructuralNetwork
@@ -71,12 +73,13 @@ class MindDiffuser(Reconstructor):
         The structural network.
     layers, final, grid : sequence of str, str or None, int or None
         Its shallow layers, its final layer, and the grid that maps are averaged over.
-    keep : float
-        Share of every shallow layer's units that are kept; of ``pixels`` all are.
-    layer_weights : sequence of float
-        One per layer; the last counts for all that follow.
+    keep, layer_weights : float, sequence of float
+        Share of a shallow layer's units that are kept (of ``pixels`` all); weights of the layers,
+        the last for all that follow.
     standardise_units : bool
         Compare units in standard deviations of the training pictures.
+    components : int or None
+        Compare so many `phosphene.reconstruction.components` of a layer, not the units kept.
     second_stage : bool
         False stops after stage 1.
     iterations, lr, decay, final_weight, patience, seconds, frames, optimise
@@ -90,7 +93,8 @@ class MindDiffuser(Reconstructor):
     Attributes
     ----------
     unit_scale_ : dict of str to ndarray
-        Standard deviation of every kept unit over the training pictures.
+        What a kept unit is divided by: its standard deviation over the training pictures, and for
+        components the root of their weight.
 
     Examples
     --------
@@ -111,6 +115,7 @@ class MindDiffuser(Reconstructor):
     keep: float = 0.25
     layer_weights: Sequence[float] = (1.5, 1.2, 1.0)
     standardise_units: bool = True
+    components: int | None = None
     second_stage: bool = True
     iterations: int = 300
     lr: float = 0.01
@@ -128,6 +133,7 @@ class MindDiffuser(Reconstructor):
         "stage 1": {"second_stage": False},
         "c and z moved": {"optimise": "c and z"},
         "without the final layer": {"final_weight": 0.0},
+        "components of layers": {"components": 100},
     }
     _speed: ClassVar[frozenset[str]] = Reconstructor._speed | {"checkpoint"}
 
@@ -137,6 +143,9 @@ class MindDiffuser(Reconstructor):
                             expected=f"1 to steps={self.steps}")  # fmt: skip
         if not 0 < self.keep <= 1:
             raise DataError("the share of units kept", found=self.keep, expected="in (0, 1]")
+        if self.components is not None and (self.components < 1 or not self.standardise_units):
+            raise DataError("components are 1 or more, and need standardise_units=True",
+                            found=f"components={self.components}")  # fmt: skip
         self._search()  # refuses what cannot be, before anything is computed
         strength = min(1.0, (self.start + 0.5) / self.steps)  # half a step: no rounding below
         return Img2Img(self.source, steps=self.steps, strength=strength, guidance=self.guidance,
@@ -163,17 +172,25 @@ class MindDiffuser(Reconstructor):
             **self._network().encode(stimuli, ids, made.image_size),
         }
 
+    def _training_targets(self, stimuli: StimulusSet, ids: Sequence[str]) -> Features:
+        self._network().components = {}
+        found = self._group_targets(stimuli, ids)
+        count = self.components
+        return found if count is None else found | self._network().learn_components(found, count)
+
     def _after_fit(
         self, X: Floats, targets: Features, trials: pd.DataFrame, *, progress: bool
     ) -> None:
         self.unit_scale_: dict[str, Floats] = {}
         for name in self.layers:
-            decoder = self.decoders_[name]
-            kept = max(1, round((1.0 if name == PIXELS else self.keep) * len(decoder.units)))
-            best = np.sort(np.argsort(-decoder.r2, kind="stable")[:kept])  # equal scores: in order
-            self.decoders_[name] = decoder.keep(best)
-            deviation = targets[name][:, best].std(axis=0, dtype=np.float64)
-            self.unit_scale_[name] = np.where(deviation > 0, deviation, 1).astype(np.float32)
+            decoder, parts = self.decoders_[name], name in self._network().components
+            share = 1.0 if name == PIXELS else self.keep
+            kept = (decoder.r2 > 0).sum() if parts else round(share * len(decoder.units))
+            self.decoders_[name] = decoder = decoder.best(max(1, int(kept)))
+            deviation = targets[name][:, decoder.units].std(axis=0, dtype=np.float64)
+            weight = evidence(decoder.r2) if parts else np.float32(1)
+            spread = np.where(deviation > 0, deviation, 1) / np.sqrt(weight)
+            self.unit_scale_[name] = spread.astype(np.float32)
 
     def _make(self, features: Features, names: list[str], n: int, seed: int) -> list[Finished]:
         first = self.generator_.generate(
@@ -183,7 +200,7 @@ class MindDiffuser(Reconstructor):
         if not self.second_stage:
             return [Finished({"stage1": pixels(own)}) for own in first]
         found = self._second(features, names, n, seed)
-        return [_finished(first[q], found[q * n : (q + 1) * n]) for q in range(len(names))]
+        return [Finished.of_search(first[q], found[q * n : q * n + n]) for q in range(len(names))]
 
     def _second(self, features: Features, names: list[str], n: int, seed: int) -> list[Found]:
         model, network = self.generator_.model, self._network()
@@ -201,50 +218,33 @@ class MindDiffuser(Reconstructor):
             pictures: torch.Tensor = model.decode_latents(clean)
             return pictures
 
-        targets = self._structure_of(copies)
-        return optimise(render, network.features, copies["latent"], copies["text"], targets,
-                        self._search())  # fmt: skip
+        return optimise(render, network.features, copies["latent"], copies["text"],
+                        self._structure_of(copies), self._search())  # fmt: skip
 
     def _structure_of(self, decoded: Mapping[str, torch.Tensor]) -> Targets:
         """Decoded structure in the units in which it is compared."""
-        device = decoded["text"].device
-        share = np.asarray([*self.layer_weights, *[self.layer_weights[-1]] * len(self.layers)])
-        layers, units, weights, centre, scale = {}, {}, {}, {}, {}
-        for name, weight in zip(self.layers, share, strict=False):
-            fitted = self.decoders_[name]
-            mean, spread = torch.from_numpy(fitted.mean), torch.from_numpy(self.unit_scale_[name])
-            if not self.standardise_units:
-                mean, spread = torch.zeros_like(mean), torch.ones_like(spread)
-            centre[name], scale[name] = mean.to(device), spread.to(device)
-            layers[name] = (decoded[name] - centre[name]) / scale[name]
-            units[name] = torch.from_numpy(fitted.units).to(device)
-            length = layers[name].norm(dim=1).clamp(min=1e-6)
-            per = torch.ones_like(length) if self.standardise_units else 1 / length
-            weights[name] = float(weight) * per
-        total = torch.stack(list(weights.values())).sum(dim=0)
-        weights = {name: weight / total for name, weight in weights.items()}
-        direction = None if self.final is None else decoded[self.final]
-        return Targets(layers, units, weights, centre, scale, self.final, direction)
+        fitted = [self.decoders_[name] for name in self.layers]
+        return Targets.compare(
+            {name: decoded[name] for name in self.layers},
+            [one.units for one in fitted], [one.mean for one in fitted],
+            [self.unit_scale_[name] for name in self.layers],
+            [*self.layer_weights, *[self.layer_weights[-1]] * len(self.layers)],
+            standardise=self.standardise_units, final=self.final,
+            direction=None if self.final is None else decoded[self.final],
+        )  # fmt: skip
 
     def _search(self) -> Search:
         return Search(**{item.name: getattr(self, item.name) for item in fields(Search)})
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        return {f"scale.{name}": array for name, array in self.unit_scale_.items()}
+        scales = {f"scale.{name}": array for name, array in self.unit_scale_.items()}
+        return scales | self._network().component_arrays()
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.unit_scale_ = {name.removeprefix("scale."): array for name, array in arrays.items()}
+        self.unit_scale_ = {name: arrays[f"scale.{name}"] for name in self.layers}
+        if self.components is not None:
+            self._network().restore_components(arrays)
 
     def _notes(self) -> tuple[str, ...]:
         stage = "stage 2 stops by the decoded structural loss" if self.second_stage else "stage 1"
         return (*super()._notes(), f"structure: {self._network().id}", stage)
-
-
-def _finished(first: Floats, found: Sequence[Found]) -> Finished:
-    trace = [
-        {"sample": sample, "iteration": iteration, "loss": loss}
-        for sample, one in enumerate(found)
-        for iteration, loss in enumerate(one.trace)
-    ]
-    stages = {"stage1": pixels(first), "stage2": pixels([one.best for one in found])}
-    return Finished(stages, trace, {at: pixels(frame) for at, frame in found[0].frames.items()})

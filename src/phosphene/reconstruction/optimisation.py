@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -103,6 +103,51 @@ class Targets:
     scale: Mapping[str, Tensor]
     final: str | None = None
     direction: Tensor | None = None
+
+    @classmethod
+    def compare(
+        cls,
+        decoded: Mapping[str, Tensor],
+        units: Sequence[NDArray[np.int64]],
+        means: Sequence[NDArray[np.float32]],
+        scales: Sequence[NDArray[np.float32]],
+        shares: Sequence[float],
+        *,
+        standardise: bool = True,
+        final: str | None = None,
+        direction: Tensor | None = None,
+    ) -> Self:
+        """Targets in the units in which they are compared.
+
+        Parameters
+        ----------
+        decoded : mapping of str to torch.Tensor, shape (queries, units)
+            Decoded values by layer; all else one per layer, in its order.
+        units, means, scales : sequence of ndarray, shape (units,)
+            Places in the layer, what is taken from the values, and what they are divided by.
+        shares : sequence of float
+            Weights of the layers, which then sum to 1 for every query.
+        standardise : bool
+            False compares raw values, and weighs a layer by 1 over the length of its target.
+        final, direction
+            Kept as they are.
+        """
+        layers, places, weights, centre, scale = {}, {}, {}, {}, {}
+        for (name, values), at, mean, spread, share in zip(
+            decoded.items(), units, means, scales, shares, strict=False
+        ):
+            device = values.device
+            middle, width = torch.from_numpy(mean), torch.from_numpy(spread)
+            if not standardise:
+                middle, width = torch.zeros_like(middle), torch.ones_like(width)
+            centre[name], scale[name] = middle.to(device), width.to(device)
+            layers[name] = (values - centre[name]) / scale[name]
+            places[name] = torch.from_numpy(at).to(device)
+            length = layers[name].norm(dim=1).clamp(min=1e-6)
+            weights[name] = share * (torch.ones_like(length) if standardise else 1 / length)
+        total = torch.stack(list(weights.values())).sum(dim=0)
+        weights = {name: weight / total for name, weight in weights.items()}
+        return cls(layers, places, weights, centre, scale, final, direction)
 
     def loss(self, seen: Mapping[str, Tensor], rows: Sequence[int], final_weight: float) -> Tensor:
         """Structural loss (n,) of pictures for the queries ``rows``."""

@@ -18,13 +18,14 @@ from torch.nn import functional
 
 from phosphene.data.stimuli import StimulusSet
 from phosphene.errors import DataError
+from phosphene.reconstruction.components import Components
 from phosphene.stimuli.encoders import get_encoder
 from phosphene.stimuli.images import fit
 
 # A spread of the blocks whose maps still know places: 112, 56, 28 and 14 pixels wide.
 EFFICIENTNET_LAYERS = ("block1", "block2", "block3", "block5", "block8", "block11")
 # The picture itself as the shallowest layer, averaged over a grid of its own.
-PIXELS, _PIXEL_GRID = "pixels", 16
+PIXELS, _PIXEL_GRID = "pixels", 32
 _CHUNK = 16
 
 
@@ -38,7 +39,7 @@ class StructuralNetwork:
         tensors of layers with gradients.
     layers : sequence of str
         Shallow layers; for CLIP ViT-B/32 the paper takes ``encoder.layers.N.mlp``, N = 0 to 5.
-        ``pixels`` is the picture itself, not cropped, its colours averaged over 16 x 16 cells: no
+        ``pixels`` is the picture itself, not cropped, its colours averaged over 32 x 32 cells: no
         network's layer, and what a recording of early visual areas tells most of.
     final : str or None
         Layer whose direction stands for the meaning of the whole, e.g. ``pool`` or ``embedding``;
@@ -52,6 +53,8 @@ class StructuralNetwork:
     ----------
     id, weights_hash : str
         Of the encoder.
+    components : dict of str to Components
+        Layers that are given as principal components; empty until some are put there.
 
     Notes
     -----
@@ -91,6 +94,7 @@ class StructuralNetwork:
             )
         if grid is not None and grid < 1:
             raise DataError("cells a side of the grid", found=grid, expected="1 or more")
+        self.components: dict[str, Components] = {}
         self.id = str(self.encoder.id)
         self.weights_hash = str(self.encoder.weights_hash)
 
@@ -137,10 +141,11 @@ class StructuralNetwork:
         dict of str to torch.Tensor, shape (n, units)
             By layer, with the final one as the last.
         """
-        made = {PIXELS: pictures.clamp(0, 1)}
+        made: dict[str, Tensor] = {PIXELS: pictures.clamp(0, 1)}
         if inner := [name for name in self.names if name != PIXELS]:
             made.update(self.encoder.maps(self.prepare(pictures), inner))
-        return {name: self._flat(name, made[name]) for name in self.names}
+        flat = {name: self._flat(name, made[name]) for name in self.names}
+        return flat | {name: parts.project(flat[name]) for name, parts in self.components.items()}
 
     def encode(
         self, stimuli: StimulusSet, ids: Sequence[str], image_size: int
@@ -173,6 +178,46 @@ class StructuralNetwork:
         return {
             name: np.concatenate([part[name].cpu().numpy() for part in parts])
             for name in self.names
+        }
+
+    def learn_components(
+        self, features: Mapping[str, NDArray[np.float32]], count: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """From now on give the network's shallow layers as their principal components.
+
+        Parameters
+        ----------
+        features : mapping of str to ndarray, shape (pictures, units)
+            Of training pictures, by layer; ``pixels`` and the final layer stay as they are.
+        count : int
+            Components of a layer.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (pictures, components)
+            The same pictures in their components.
+        """
+        mapped = [name for name in self.layers if name != PIXELS]
+        self.components = {name: Components.fit(features[name], count) for name in mapped}
+        return {
+            name: parts.project(torch.from_numpy(features[name])).numpy()
+            for name, parts in self.components.items()
+        }
+
+    def component_arrays(self) -> dict[str, NDArray[Any]]:
+        """What :meth:`restore_components` takes, by name."""
+        return {
+            f"{name}.{layer}": array
+            for layer, parts in self.components.items()
+            for name, array in parts.arrays().items()
+        }
+
+    def restore_components(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take components that were learned earlier; other arrays are left alone."""
+        self.components = {
+            layer: Components(arrays[f"mean.{layer}"], arrays[f"axes.{layer}"])
+            for layer in self.layers
+            if f"axes.{layer}" in arrays
         }
 
     def _flat(self, name: str, values: Tensor) -> Tensor:

@@ -201,6 +201,38 @@ def compose(recipe: Recipe, behind: NDArray[np.float32]) -> NDArray[np.uint8]:
     ndarray, shape (size, size, 3)
         uint8.
     """
+    drawn = _layer(recipe)
+    opacity = drawn[..., 3:] / np.float32(255)
+    return np.asarray(np.rint(behind + (drawn[..., :3] - behind) * opacity), dtype=np.uint8)
+
+
+def drawn_surface(table: pd.DataFrame, size: int) -> NDArray[np.float32]:
+    """How much of every pixel the object covers, whatever is behind it.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of the table of :func:`picture_set`, or any with ``svg``, ``extent``, ``x``, ``y`` and
+        ``rotation``.
+    size : int
+        Side in pixels.
+
+    Returns
+    -------
+    ndarray, shape (rows, size, size)
+        In [0, 1].
+    """
+    places = table[["extent", "x", "y", "rotation"]].to_numpy(float).tolist()
+    recipes = (
+        Recipe(str(svg), "", extent, x, y, rotation, "", 0, size)
+        for svg, (extent, x, y, rotation) in zip(table["svg"], places, strict=True)
+    )
+    layers = [_layer(recipe)[..., 3] / np.float32(255) for recipe in recipes]
+    return np.stack(layers) if layers else np.empty((0, size, size), np.float32)
+
+
+def _layer(recipe: Recipe) -> NDArray[np.float32]:
+    """The object at its place before nothing, RGBA in [0, 255]."""
     size = recipe.size
     side = max(round(recipe.extent * size), 1)
     turned = (
@@ -211,9 +243,7 @@ def compose(recipe: Recipe, behind: NDArray[np.float32]) -> NDArray[np.uint8]:
     layer = Image.new("RGBA", (size, size))
     corner = (round(recipe.x * size - turned.width / 2), round(recipe.y * size - turned.height / 2))
     layer.paste(turned, corner)
-    drawn = np.asarray(layer, dtype=np.float32)
-    cover = drawn[..., 3:] / np.float32(255)
-    return np.asarray(np.rint(behind + (drawn[..., :3] - behind) * cover), dtype=np.uint8)
+    return np.asarray(layer, dtype=np.float32)
 
 
 @functools.cache
