@@ -49,8 +49,8 @@ class Row:
 class Table:
     """Collects rows, prints them and writes them."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, digits: int = 2) -> None:
+        self.title, self.digits = title, digits
         self.rows: list[Row] = []
 
     def add(self, name: str, value: float, target: float | None = None, **more: Any) -> None:
@@ -65,7 +65,8 @@ class Table:
             goal = "" if row.target is None else f"target {sign} {row.target:g}"
             mark = {True: "reached", False: "MISSED", None: ""}[row.reached]
             numbers = ", ".join(f"{key} {_short(value)}" for key, value in row.details.items())
-            print(f"{row.name:<{width}}  {row.value:8.2f}  {goal:<14} {mark:<8} {numbers}")
+            value = f"{row.value:8.{self.digits}f}"
+            print(f"{row.name:<{width}}  {value}  {goal:<14} {mark:<8} {numbers}")
 
     def write(self, path: Path) -> None:
         content = {

@@ -52,12 +52,10 @@ WORLDS: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
 )
 # What differs from the paper, and why. Ten denoising steps do for pictures of 64 pixels; the share
 # of them after noise is the paper's. Fourteen steps of stage 2 with a rate of .15 instead of 300:
-# the demo has minutes. No guidance: the small model draws away from the latents under it, and half
-# of the time goes into gradients through all denoising steps instead, which move things where
-# those through the last one add textures. Structure is the picture's own colours before all else,
-# which keep textures away, and what is decoded of two blocks of the network, which moves things to
-# their places. These were settled on another person and 60 pictures of other concepts than the
-# demo shows, also left out of the generator's training.
+# the demo has minutes. No guidance: under it the small model draws away from the latents. Structure
+# is the picture's own colours before all else, which keep textures away, and what is decoded of two
+# blocks of the network, which moves things to their places. These were settled on another person
+# and 60 pictures of other concepts than the demo shows, also left out of the generator's training.
 _BOTH: Mapping[str, Any] = MappingProxyType(
     {
         "steps": 10,
@@ -73,7 +71,7 @@ _BOTH: Mapping[str, Any] = MappingProxyType(
 )
 DIFFUSION: Mapping[bool, Mapping[str, Any]] = MappingProxyType(
     {
-        True: {**_BOTH, "iterations": 6, "frames": 2},
+        True: {**_BOTH, "iterations": 3, "frames": 1},
         False: {**_BOTH, "iterations": 14, "frames": 4},
     }
 )
