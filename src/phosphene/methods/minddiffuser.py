@@ -242,7 +242,7 @@ class MindDiffuser(Reconstructor):
 
     def _restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self.unit_scale_ = {name: arrays[f"scale.{name}"] for name in self.layers}
-        if self.components is not None:
+        if any(name.startswith("axes.") for name in arrays):
             self._network().restore_components(arrays)
 
     def _notes(self) -> tuple[str, ...]:
