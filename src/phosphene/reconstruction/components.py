@@ -92,8 +92,8 @@ def evidence(r2: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> evidence(np.array([0.5, 0.5, 0.2])).round(2).tolist()
-    [1.33, 1.33, 0.33]
+    >>> evidence(np.array([0.5, 0.5, 0.2])).round(2)
+    array([1.33, 1.33, 0.33], dtype=float32)
     """
     told = np.clip(np.asarray(r2, np.float64), 1e-6, _SUREST)
     weights = told / (1 - told)
