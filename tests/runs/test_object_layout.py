@@ -11,7 +11,8 @@ import torch
 
 from phosphene import reconstruction
 from phosphene.data.stimuli import StimulusSet
-from phosphene.errors import DataError
+from phosphene.errors import ArtefactError, DataError
+from phosphene.runs import object_layout
 from phosphene.runs.object_layout import LayoutReader, faded, layout, object_surface
 from phosphene.simulation.pictures import picture_set
 from phosphene.testing import tiny_images
@@ -77,8 +78,22 @@ def test_a_reader_learns_from_pictures_and_is_kept(tmp_path: Path) -> None:
     assert np.hypot(*off[:, :2].T).mean() < 0.75 * np.hypot(*constant[:, :2].T).mean()
     again = LayoutReader.fit(learned, learned.ids, epochs=3)
     np.testing.assert_array_equal(again.read(shown(other)), reader.read(shown(other)))
+    # What a table says names the weights: the same for the same, others for others.
+    assert reader.facts == again.facts
+    assert len(reader.facts["weights"]) == 64
+    assert reader.facts["weights"] != LayoutReader.shipped().facts["weights"]
     reader.save(tmp_path / "below" / "reader.safetensors")
     assert (tmp_path / "below" / "reader.safetensors").stat().st_size < 250_000
+
+
+def test_a_damaged_file_of_the_reader_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "reader.safetensors"
+    broken.write_bytes(object_layout.WEIGHTS.read_bytes()[:1000])
+    monkeypatch.setattr(object_layout, "WEIGHTS", broken)
+    with pytest.raises(ArtefactError, match=r"reader\.safetensors cannot be read"):
+        LayoutReader.shipped.__wrapped__(LayoutReader)
 
 
 def test_pictures_without_a_known_layout_are_refused() -> None:

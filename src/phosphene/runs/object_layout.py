@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ BLUR, PALEST = 4.0, 0.4
 WEIGHTS = Path(__file__).parent / "assets" / "layout_reader.safetensors"
 LAYOUT: Mapping[str, Any] = MappingProxyType(
     {
-        "better": "lower", "chance": np.nan, "measure": "layout", "network": "", "layer": "",
-        "weights": "", "version": 3,
+        "better": "lower", "chance": np.nan, "measure": "layout", "network": "layout reader",
+        "layer": "", "version": 3,
     }
 )  # fmt: skip
 _BATCH = 64
@@ -65,10 +66,11 @@ class LayoutReader:
         It was trained on the concepts that the demonstration generator knows, and on none that a
         simulated world tests.
         """
-        from safetensors.torch import load_file
+        from phosphene._saving import read_tensors
 
         network = ObjectMap()
-        network.load_state_dict({name: w.float() for name, w in load_file(WEIGHTS).items()})
+        tensors, _ = read_tensors(WEIGHTS)
+        network.load_state_dict({name: values.float() for name, values in tensors.items()})
         return cls(network.eval())
 
     @classmethod
@@ -136,10 +138,17 @@ class LayoutReader:
 
     def save(self, path: str | Path) -> None:
         """Write the weights in half precision."""
-        from safetensors.torch import save_file
+        from phosphene._saving import write_tensors
 
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: w.half() for name, w in self.network.state_dict().items()}, path)
+        write_tensors(path, {name: w.half() for name, w in self.network.state_dict().items()})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a table says of the two measures, with a hash of the weights."""
+        digest = hashlib.sha256()
+        for name, values in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + values.half().numpy().tobytes())
+        return {**LAYOUT, "weights": digest.hexdigest()}
 
     def read(self, pictures: NDArray[Any]) -> NDArray[np.float64]:
         """x, y and size (n, 3), in shares of the frame, of pictures (n, H, W, 3) in [0, 1]."""

@@ -14,7 +14,7 @@ from phosphene.errors import DataError
 from phosphene.evaluation.image_metrics import image_scores
 from phosphene.evaluation.image_networks import Network, offline_networks
 from phosphene.evaluation.statistics import group_interval, paired_difference
-from phosphene.runs.object_layout import LAYOUT, LayoutReader
+from phosphene.runs.object_layout import LayoutReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,7 +164,7 @@ def score_pictures(
             reader, stimuli = layout
             errors = reader.errors(np.asarray(pictures)[order], stimuli, ids)
             per_image = per_image.assign(**errors)
-            facts |= {name: dict(LAYOUT) for name in errors}
+            facts |= dict.fromkeys(errors, reader.facts)
         long = per_image.reset_index(names="stimulus").melt(
             id_vars="stimulus", var_name="metric", value_name="value"
         )
