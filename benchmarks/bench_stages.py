@@ -17,18 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from _table import Table
 
-from phosphene import _random
 from phosphene.data.splits import split_by_column
-from phosphene.data.stimuli import StimulusSet
 from phosphene.methods.minddiffuser import MindDiffuser
 from phosphene.runs.object_layout import LayoutReader
 from phosphene.runs.picture_scores import PictureScores, score_pictures
 from phosphene.runs.reconstruct_demo import DIFFUSION, MODALITIES, REPETITIONS, ROIS
-from phosphene.simulation.pictures import demo_pictures, picture_set
-from phosphene.simulation.scene import Scene, make_scene
+from phosphene.simulation.scene import Scene, concept_order, make_scene, shown_pictures
 from phosphene.simulation.sensors import OCCIPITO_PARIETAL
 from phosphene.simulation.study import simulate
 from phosphene.simulation.world import World, get_world, in_modality
@@ -43,19 +39,11 @@ STAGES = ("stage 1", "stages 1 and 2")
 def make_pictures(count: int) -> tuple[World, Scene]:
     """The demo's training pictures, and one picture of each of ``count`` other concepts."""
     world = get_world("standard-fmri")
-    names = np.asarray([name for name, _ in demo_pictures()], dtype=object)
-    order = _random.generator(world.picture_seed, "simulation", "concepts").permutation(len(names))
-    unseen = np.delete(names[order[:TESTED]], CHOSEN_ON)[:count]
-    train = sorted(names[order[len(names) - world.train_concepts :]])
-    sets = [
-        picture_set(concepts, exemplars, world.picture_seed, world.picture_size)
-        for concepts, exemplars in ((train, world.train_exemplars), (sorted(unseen), 1))
-    ]
-    table = pd.concat([one.table for one in sets])
-    table["split"] = np.repeat(["train", "test"], [len(one) for one in sets])
-    sources = {id: (lambda s=one, i=id: s.image(i)) for one in sets for id in one.ids}
+    order = concept_order(world)
+    unseen = np.delete(np.asarray(order[:TESTED], dtype=object), CHOSEN_ON)[:count].tolist()
+    stimuli = shown_pictures(world, order[len(order) - world.train_concepts :], unseen)
     world = dataclasses.replace(world, test_concepts=len(unseen))
-    return world, make_scene(world, stimuli=StimulusSet(table, sources), progress=False)
+    return world, make_scene(world, stimuli=stimuli, progress=False)
 
 
 def scores_of(world: World, scene: Scene, modality: str, people: int) -> PictureScores:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from phosphene import _random, _registry
+from phosphene import _registry
 from phosphene._saving import write_array, write_json
 from phosphene.simulation._backgrounds import background
 from phosphene.simulation.pictures import Recipe, compose, demo_pictures, make_recipe
+from phosphene.simulation.scene import concept_order
 from phosphene.simulation.world import get_world
 
 SIDE, FULL = 64, 224
@@ -26,15 +27,13 @@ UPRIGHT, BLUR = 0.4, 5.0
 
 def concepts() -> tuple[list[str], list[str]]:
     """Training concepts, and those that some registered world tests, both sorted."""
-    names = np.asarray([name for name, _ in demo_pictures()], dtype=object)
     tested: set[str] = set()
     for entry in _registry.names("world"):
         world = get_world(entry)
-        order = _random.generator(world.picture_seed, "simulation", "concepts")
-        tested.update(names[order.permutation(len(names))[: world.test_concepts]])
+        tested.update(concept_order(world)[: world.test_concepts])
     standard = get_world("standard")
-    order = _random.generator(standard.picture_seed, "simulation", "concepts")
-    train = names[order.permutation(len(names))[len(names) - standard.train_concepts :]]
+    order = concept_order(standard)
+    train = order[len(order) - standard.train_concepts :]
     if overlap := tested & set(train):
         raise SystemExit(f"concepts are both tested and trained on: {sorted(overlap)}")
     return sorted(train), sorted(tested)

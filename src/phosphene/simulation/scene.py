@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,7 +110,7 @@ def make_scene(
 
 
 def _own_pictures(world: World) -> StimulusSet:
-    names = np.asarray([name for name, _ in demo_pictures()], dtype=object)
+    names = demo_pictures()
     wanted = world.train_concepts + world.test_concepts
     if len(names) < wanted:
         raise DataError(
@@ -119,13 +119,27 @@ def _own_pictures(world: World) -> StimulusSet:
             expected=wanted,
             fix="lower train_concepts or test_concepts, or pass stimuli",
         )
-    # Test concepts from one end and training concepts from the other: smaller worlds are parts of
-    # larger ones, and no concept is training in one world and test in another.
-    order = _random.generator(world.picture_seed, "simulation", "concepts").permutation(len(names))
-    test = sorted(names[order[: world.test_concepts]])
-    train = sorted(names[order[len(names) - world.train_concepts :]])
+    order = concept_order(world)
+    return shown_pictures(
+        world, order[len(names) - world.train_concepts :], order[: world.test_concepts]
+    )
+
+
+def concept_order(world: World) -> list[str]:
+    """All named pictures in the order in which a world takes them.
+
+    Test concepts come from one end and training concepts from the other: smaller worlds are parts
+    of larger ones, and no concept is training in one world and test in another.
+    """
+    names = [name for name, _ in demo_pictures()]
+    rng = _random.generator(world.picture_seed, "simulation", "concepts")
+    return [names[place] for place in rng.permutation(len(names))]
+
+
+def shown_pictures(world: World, train: Sequence[str], test: Sequence[str]) -> StimulusSet:
+    """A world's pictures of some concepts: its exemplars in training, one of each in the test."""
     sets = [
-        picture_set(chosen, count, world.picture_seed, world.picture_size)
+        picture_set(sorted(chosen), count, world.picture_seed, world.picture_size)
         for chosen, count in ((train, world.train_exemplars), (test, 1))
     ]
     table = pd.concat([one.table for one in sets])
