@@ -1,8 +1,8 @@
 """What the demonstration generator shows of things it knows and of things it does not.
 
 Pictures, their copies by the autoencoder, what is made of their true features (text embedding and
-latent, half of the noise), and what is made of the name alone; below test concepts the training
-picture that is nearest to what was made.
+latent, noised for half of the steps), and what is made of the name alone; below test concepts the
+training picture that is nearest to what was made.
 
     python tools/show_demo_generator.py --out docs/_static/demo_generator.jpg
 """

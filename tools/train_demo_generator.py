@@ -70,10 +70,10 @@ nothing of what large models would show.
 - The diffusion learned from calm pictures: objects turned by less than half of what the worlds
   show, backgrounds blurred. Its own pictures are like that.
 - What to expect: copies of pictures by the autoencoder are recognisable, and so are most things it
-  was trained on when they are made of their true features (text and a latent with half of the
-  noise). From the name alone they have its colours; simple things have their shape (a rose, a top
-  hat, a speedboat, a cut of meat), intricate ones do not (a bicycle, a flamingo). More training
-  would help: the loss still fell.
+  was trained on when they are made of their true features (text, and a latent after half of the
+  noising steps). From the name alone they have its colours; simple things have their shape (a
+  rose, a top hat, a speedboat, a cut of meat), intricate ones do not (a bicycle, a flamingo).
+  More training would help: the loss still fell.
 - Take `guidance=1` where there are latents: guidance takes its pictures away from them.
 - Licence: weights BSD-3-Clause. The pictures are Twemoji, CC BY 4.0, Twitter, Inc and other
   contributors, redrawn at other sizes and places on computed backgrounds.
