@@ -230,7 +230,15 @@ def test_the_report_is_one_file_with_all_sections(tmp_path: Path) -> None:
     assert "[0.280, 0.340]" in text
     assert "+0.100" in text
     assert "[+0.020, +0.200]" in text
-    assert "pool distance ↓" in text
+    # A line for each metric with its direction, a column for each row of the findings.
+    first = text[text.index("<table>") : text.index("</table>")]
+    table = findings().table
+    assert re.findall(r"<th[^>]*>([^<]*)</th>", first.partition("</thead>")[0]) == [
+        "", *dict.fromkeys(table["row"])
+    ]  # fmt: skip
+    line = next(row for row in first.split("<tr>") if "pool distance\u00a0↓" in row)
+    values = table.loc[table["metric"] == "pool distance", "value"]
+    assert re.findall(r'<td class="number">([^<]*)<', line) == [f"{v:.3f}" for v in values]
     assert "cannot be ranked" in text
     assert "thing 0." in text  # of three filmed queries that of median score
     assert "pixels of &lt;test&gt;" in text

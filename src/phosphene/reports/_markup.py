@@ -45,9 +45,10 @@ nav a { border:1px solid var(--line); border-radius:999px; padding:.14rem .8rem;
 table { border-collapse:collapse; font-variant-numeric:tabular-nums; font-size:.92rem;
   margin:.7rem 0; } caption { text-align:left; color:var(--soft); padding-bottom:.4rem; }
 th,td { padding:.34rem .75rem; text-align:left; vertical-align:top; }
-thead th { border-bottom:2px solid var(--line); font-weight:600; white-space:nowrap; }
+thead th { border-bottom:2px solid var(--line); font-weight:600; }
 tbody tr { border-bottom:1px solid var(--line); } tbody tr:last-child { border-bottom:0; }
-td.number,th.number { text-align:right; white-space:nowrap; } td .soft { display:block; }
+td.number,th.number { text-align:right; } td.number { white-space:nowrap; }
+td .soft { display:block; }
 tr.group th { background:var(--tint); font-weight:600; color:var(--soft); font-size:.84rem;
   text-transform:uppercase; letter-spacing:.04em; padding-top:.45rem; }
 tr.strong td { font-weight:600; } td .soft,td.value .soft { font-weight:400; font-size:.86em; }

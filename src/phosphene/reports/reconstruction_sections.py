@@ -196,32 +196,34 @@ def _metrics(found: ReconstructionFindings) -> Section:
 
 
 def _table(table: pd.DataFrame, name: str) -> str:
-    metrics = [str(metric) for metric in dict.fromkeys(table["metric"])]
-    rows = []
-    for row, part in table.groupby("row", sort=False):
+    """A line for each metric: there are more of them than of rows, and a page is narrow."""
+    names = [str(row) for row in dict.fromkeys(table["row"])]
+    lines = []
+    for metric, part in table.groupby("metric", sort=False):
+        arrow = "↓" if part["better"].iloc[0] == "lower" else "↑"
         cells = {
-            str(line["metric"]): (_number(line["value"]), _ends(line["low"], line["high"]))
+            str(line["row"]): (_number(line["value"]), _ends(line["low"], line["high"]))
             for line in part.to_dict("records")
         }
-        rows.append({"row": str(row), **cells})
-    better = table.drop_duplicates("metric").set_index("metric")["better"]
-    heads = {"row": ""} | {m: f"{m} {'↓' if better[m] == 'lower' else '↑'}" for m in metrics}
-    return table_html(rows, heads, numbers=metrics, caption=f"{name}: mean [95 % interval]")
+        lines.append({"metric": f"{metric}\N{NO-BREAK SPACE}{arrow}", **cells})
+    heads = {"metric": ""} | {name: name for name in names}
+    return table_html(lines, heads, numbers=names, caption=f"{name}: mean [95 % interval]")
 
 
 def _gains(gains: pd.DataFrame) -> str:
     if gains.empty:
         return ""
-    metrics = [str(metric) for metric in dict.fromkeys(gains["metric"])]
-    rows = []
-    for (row, over), part in gains.groupby(["row", "over"], sort=False):
+    pairs = [f"{row} over {over}" for row, over in zip(gains["row"], gains["over"], strict=True)]
+    lines = []
+    for metric, part in gains.assign(pair=pairs).groupby("metric", sort=False):
         cells = {
-            str(line["metric"]): (f"{line['gain']:+.3f}", _ends(line["low"], line["high"], "+"))
+            str(line["pair"]): (f"{line['gain']:+.3f}", _ends(line["low"], line["high"], "+"))
             for line in part.to_dict("records")
         }
-        rows.append({"row": f"{row} over {over}", **cells})
+        lines.append({"metric": str(metric), **cells})
+    names = list(dict.fromkeys(pairs))
     return table_html(
-        rows, {"row": ""} | {m: m for m in metrics}, numbers=metrics,
+        lines, {"metric": ""} | {name: name for name in names}, numbers=names,
         caption="Gain on the same pictures; positive is better, whichever the direction",
     )  # fmt: skip
 
