@@ -17,16 +17,19 @@ def layer(n: int = 60, units: int = 12) -> np.ndarray:
     return (values * np.linspace(1, 100, units) + 5).astype(np.float32)
 
 
-def test_they_are_those_of_scikit_learn_on_standardised_units() -> None:
+# More pictures than units, and the other way round.
+@pytest.mark.parametrize(("n", "units"), [(60, 12), (15, 40)])
+def test_they_are_those_of_scikit_learn_on_standardised_units(n: int, units: int) -> None:
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    values, new = layer(), layer()[:7] + 3
+    values = layer(n, units)
+    new = values[:7] + 3
     scaler = StandardScaler().fit(values)
     expected = PCA(4, whiten=True).fit(scaler.transform(values))
     found = Components.fit(values, 4).project(torch.from_numpy(new)).numpy()
     # Of unit variance by n and n - 1; signs are free.
-    theirs = expected.transform(scaler.transform(new)) * np.sqrt(60 / 59)
+    theirs = expected.transform(scaler.transform(new)) * np.sqrt(n / (n - 1))
     np.testing.assert_allclose(np.abs(found), np.abs(theirs), rtol=1e-3, atol=1e-4)
 
 

@@ -11,6 +11,7 @@ from phosphene.reconstruction._folder import ASSETS
 from phosphene.reconstruction.diffusion import LatentDiffusion
 from phosphene.reconstruction.img2img import Img2Img
 from phosphene.simulation.pictures import demo_pictures, picture_set
+from phosphene.simulation.scene import _own_pictures as make_pictures
 from phosphene.simulation.world import get_world
 
 pytest.importorskip("diffusers")
@@ -70,6 +71,10 @@ def test_no_concept_that_a_world_tests_was_trained_on(concepts):
         tested = everything[order.permutation(len(everything))[: world.test_concepts]]
         assert not train & set(tested), entry
         assert set(tested) <= excluded, entry
+    # As the standard world really shows them.
+    shown = make_pictures(get_world("standard")).table
+    assert set(shown.loc[shown["split"] == "test", "concept"]) == excluded
+    assert set(shown.loc[shown["split"] == "train", "concept"]) == train
 
 
 def test_card_names_licence_and_excluded_concepts(model, concepts):

@@ -75,7 +75,8 @@ def test_a_reader_learns_from_pictures_and_is_kept(tmp_path: Path) -> None:
     known = truth(other)
     off = reader.read(shown(other)) - known
     constant = known - truth(learned).mean(axis=0)
-    assert np.hypot(*off[:, :2].T).mean() < 0.75 * np.hypot(*constant[:, :2].T).mean()
+    # Measured .36 and .39; .60 and more where pictures are mirrored and surfaces are not.
+    assert np.hypot(*off[:, :2].T).mean() < 0.48 * np.hypot(*constant[:, :2].T).mean()
     again = LayoutReader.fit(learned, learned.ids, epochs=3)
     np.testing.assert_array_equal(again.read(shown(other)), reader.read(shown(other)))
     # What a table says names the weights: the same for the same, others for others.
