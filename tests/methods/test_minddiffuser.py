@@ -175,6 +175,14 @@ def test_stage_2_starts_there_and_lowers_its_loss(
     assert gap < 2.5 / 255
 
 
+def test_a_latent_that_is_held_fast_stays(model: MindDiffuser, problem: TinyProblem) -> None:
+    test = few(problem)
+    free = model.reconstruct(test, **QUIET)
+    held = changed(model, latent_weight=1e3).reconstruct(test, **QUIET)
+    np.testing.assert_allclose(held.stages["stage2"], held.stages["stage1"], atol=2 / 255)
+    assert np.abs(free.stages["stage2"] - free.stages["stage1"]).max() > 10 / 255
+
+
 def test_gradients_of_stage_2_equal_finite_differences(
     model: MindDiffuser, problem: TinyProblem
 ) -> None:

@@ -68,6 +68,28 @@ def test_kept_units_reach_their_targets_and_others_stay() -> None:
         )
 
 
+def test_the_latent_is_held_between_what_was_decoded_of_it_and_of_the_structure() -> None:
+    z, c, wanted, targets = problem()
+    held = Search(iterations=600, lr=0.05, final_weight=0, latent_weight=0.02)
+    found = optimise(render, look, z, c, targets, held)
+    for row, one in enumerate(found):
+        flat, other = z[row].flatten(), wanted[row] - 0.5 - 0.05 * c[row].repeat_interleave(16)
+        # Minimum of (.1 x - s)^2 / 24 + .02 (x - z)^2 / 48 for a kept unit; the others stay.
+        pull, hold = 0.01 / 24, 0.02 / 48
+        expected = flat.clone()
+        expected[::2] = ((pull * other / 0.1 + hold * flat) / (pull + hold))[::2]
+        picture = render(expected.view(1, 3, SIDE, SIDE), c[[row]], [row])[0]
+        np.testing.assert_allclose(
+            one.best, picture.permute(1, 2, 0).clamp(0, 1).numpy(), atol=2e-3
+        )
+        assert one.trace[0] == pytest.approx(
+            float(targets.loss(look(render(z, c, range(3))), range(3), 0)[row])
+        )
+        x = expected
+        least = (0.1 * x - other)[::2].square().mean() + 0.02 * (x - flat).square().mean()
+        assert min(one.trace) == pytest.approx(float(least), rel=1e-3)
+
+
 def test_the_steps_are_those_of_adam() -> None:
     z, c, _, targets = problem(1)
     search = Search(iterations=5, lr=0.02, decay=0.9, final_weight=0)
@@ -161,7 +183,7 @@ def test_a_budget_of_time_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"iterations": 0}, {"lr": 0.0}, {"optimise": "c"}, {"patience": 0}, {"seconds": -1.0},
-     {"frames": -1}],
+     {"frames": -1}, {"latent_weight": -0.1}],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="stage 2"):

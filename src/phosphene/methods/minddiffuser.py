@@ -15,21 +15,20 @@ and Structural Diffusion", ACM MM 2023, arXiv:2308.04249.
 
 Where we differ from paper and released code
 --------------------------------------------
-- The released code does not run; it adds the noise of step 37 and takes 35 steps back. Here the
-  steps that remain are taken, all 37.
-- Noise stays the same throughout, the structural loss and never the true picture chooses the
-  iteration, no query influences another, gradients can be truncated, and patience or a budget of
-  time stops a query [ours].
+- The released code does not run; it adds noise for 37 steps and takes 35 back. Here all 37 are.
+- Noise stays the same, the structural loss and never the true picture chooses the iteration, no
+  query influences another, gradients can be truncated, patience or time stops a query [ours].
 - The structural network is any adapter with differentiable layers; offline EfficientNet-Lite0,
   whose maps are averaged over a grid, instead of the MLP outputs of CLIP ViT-B/32. ``pixels``, the
   picture's own coarse colours, may be a layer too; all its units are kept [ours].
 - Units are standardised with the training pictures, so that layers of other scales count alike;
-  ``standardise_units=False`` compares raw values, with w_l divided by the length of the decoded
-  target, as the code does. Either way the weights sum to 1, before .1 times the cosine [ours].
-- ``components`` compares principal components instead, each by how surely it is decoded [ours].
+  ``standardise_units=False`` compares raw values, w_l divided by the length of the decoded target,
+  as the code does. Either way the weights sum to 1 [ours].
+- ``components`` compares principal components instead, each by how surely it is decoded;
+  ``latent_weight`` holds z near the one decoded, which is evidence as well [ours].
 - z and the structure are spread as far as in training (``rescale``): otherwise stage 2 moves the
   picture towards the grey mean that ridge regression decodes [ours].
-- EEG and MEG go through the same regressions on channels x times; the 2026 version does not say.
+- EEG and MEG: the same regressions on channels x times; the 2026 version does not say.
 """
 
 from __future__ import annotations
@@ -82,9 +81,8 @@ class MindDiffuser(Reconstructor):
         Compare so many `phosphene.reconstruction.components` of a layer, not the units kept.
     second_stage : bool
         False stops after stage 1.
-    iterations, lr, decay, final_weight, patience, seconds, frames, optimise
-        Of stage 2, see `phosphene.reconstruction.optimisation.Search`; ``optimise`` is ``"z"`` or
-        ``"c and z"``.
+    iterations, lr, decay, final_weight, latent_weight, optimise, patience, seconds, frames
+        Of stage 2, see `phosphene.reconstruction.optimisation.Search`.
     truncate, checkpoint : int or None, bool
         Gradients through the last so many steps only; less memory for a second forward pass.
     rois, n_voxels, alphas, rescale, average_repetitions, standardise, batch, device, random_state
@@ -121,6 +119,7 @@ class MindDiffuser(Reconstructor):
     lr: float = 0.01
     decay: float = 0.999
     final_weight: float = 0.1
+    latent_weight: float = 0.0
     optimise: str = "z"
     patience: int | None = None
     seconds: float | None = None
@@ -134,6 +133,7 @@ class MindDiffuser(Reconstructor):
         "c and z moved": {"optimise": "c and z"},
         "without the final layer": {"final_weight": 0.0},
         "components of layers": {"components": 100},
+        "held near the decoded latent": {"latent_weight": 0.3},
     }
     _speed: ClassVar[frozenset[str]] = Reconstructor._speed | {"checkpoint"}
 

@@ -5,10 +5,12 @@ gradients. Per query, with decoded targets ``s_l`` of the kept units of layer l 
 final layer::
 
     x    = decode(denoise(add_noise(z, e), tokens(c)))                 e is fixed
-    loss = sum_l w_l mean((s_l - s_l(x))^2) + .1 (1 - cos(f, f(x)))
+    loss = sum_l w_l mean((s_l - s_l(x))^2) + .1 (1 - cos(f, f(x))) + h mean((z - z_decoded)^2)
     z   <- Adam(z, lr), lr <- .999 lr
 
-The picture kept is that of the smallest loss: nothing but decoded features decides.
+The picture kept is that of the smallest loss: nothing but decoded features decides. The last term,
+with h = 0 in the paper, holds the latent near the one decoded: that one is evidence as well, and
+far from it there are textures that please the network and resemble nothing.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ class Search:
         What is moved.
     final_weight : float
         Weight of the final layer's cosine.
+    latent_weight : float
+        Weight h of the mean squared distance from the decoded latent; latents are of about unit
+        variance.
     patience : int or None
         Stop a query whose loss has not become smaller for so many iterations.
     seconds : float or None
@@ -60,6 +65,7 @@ class Search:
     decay: float = 0.999
     optimise: str = "z"
     final_weight: float = 0.1
+    latent_weight: float = 0.0
     patience: int | None = None
     seconds: float | None = None
     frames: int = 25
@@ -67,7 +73,8 @@ class Search:
     def __post_init__(self) -> None:
         if self.optimise not in ("z", "c and z"):
             raise DataError("what stage 2 moves", found=self.optimise, expected="'z' or 'c and z'")
-        for name, least in (("iterations", 1), ("lr", 1e-12), ("decay", 1e-12), ("frames", 0)):
+        for name, least in (("iterations", 1), ("lr", 1e-12), ("decay", 1e-12), ("frames", 0),
+                            ("latent_weight", 0)):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise DataError(f"{name} of stage 2", found=getattr(self, name),
                                 expected=f"{least} or more")  # fmt: skip
@@ -219,12 +226,12 @@ def optimise(
     active = list(range(len(latents)))
     began = time.monotonic()
     for iteration in range(search.iterations + 1):
-        pictures = render(
-            torch.stack([latents[row] for row in active]),
-            torch.stack([conditions[row] for row in active]),
-            active,
-        )
+        moved = torch.stack([latents[row] for row in active])
+        pictures = render(moved, torch.stack([conditions[row] for row in active]), active)
         losses = targets.loss(look(pictures), active, search.final_weight)
+        if search.latent_weight > 0:
+            away = (moved - z[active]).square().flatten(1).mean(dim=1)
+            losses = losses + search.latent_weight * away
         shown = pictures.detach().permute(0, 2, 3, 1).float().clamp(0, 1).cpu().numpy()
         values = losses.detach().cpu().tolist()
         for place, row in enumerate(active):
