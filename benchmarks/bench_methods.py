@@ -7,20 +7,25 @@ queries, with intervals from a bootstrap crossed over subjects and stimuli.
 
 Finished cells are kept in the folder of results: an interrupted run goes on where it was.
 
-    python benchmarks/bench_methods.py                         # 4 worlds, 3 subjects, 3 seeds
+    python benchmarks/bench_methods.py --jobs 2                # 4 worlds, 3 subjects, 3 seeds
     python benchmarks/bench_methods.py --worlds standard --seeds 0 --methods ridge ubp ssr
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from phosphene import _registry
 from phosphene._saving import sha256_json, write_table
@@ -151,22 +156,53 @@ def run_cell(
     return result
 
 
-def measure_world(
-    folder: Path, world: str, labels: Sequence[str], seeds: Sequence[int], subjects: int, full: str
-) -> pd.DataFrame:
-    """The table of one world."""
+@functools.lru_cache(maxsize=1)  # seeds of a world follow one another
+def shown_in(world: str) -> tuple[Scene, FeatureBank]:
+    """Pictures and vectors of a world."""
     scene = make_scene(get_world(world))
-    bank = full_bank(scene, get_world(world).encoder)
-    results: dict[str, list[Result]] = {label: [] for label in labels}
-    for seed in seeds:
-        study = simulate(
-            world, subjects=subjects, seed=seed, scene=scene, channels=OCCIPITO_PARIETAL
-        )
-        for label in labels:
-            results[label].append(run_cell(folder, label, world, seed, study, bank))
-    merged = {label: Result.merge(parts, name=label) for label, parts in results.items()}
+    return scene, full_bank(scene, get_world(world).encoder)
+
+
+def measure_seed(
+    folder: Path, world: str, labels: Sequence[str], seed: int, subjects: int
+) -> dict[str, Result]:
+    """Every method on the people of one seed."""
+    scene, bank = shown_in(world)
+    study = simulate(world, subjects=subjects, seed=seed, scene=scene, channels=OCCIPITO_PARIETAL)
+    return {label: run_cell(folder, label, world, seed, study, bank) for label in labels}
+
+
+def table_of(world: str, seeds: Sequence[Mapping[str, Result]], full: str) -> pd.DataFrame:
+    """The table of one world."""
+    merged = {label: Result.merge([one[label] for one in seeds], name=label) for label in seeds[0]}
     fair, marked = comparison(merged, full)
     return pd.concat([fair, marked]).assign(world=world)
+
+
+def labels_of(world: str, options: argparse.Namespace) -> list[str]:
+    """The rows of a world's table."""
+    labels = options.methods or available(CELLS)
+    if world == "standard" and not options.methods:
+        labels = [*labels, *available(OWN)]
+        labels = [*labels, *(available(ABLATIONS) if options.ablations else ())]
+    return labels if options.full in labels else [options.full, *labels]
+
+
+def in_processes(
+    work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], jobs: int
+) -> Iterator[Any]:
+    """Results in the order of the tasks.
+
+    Batches of 256 do not fill two cores: two processes with a thread each do a quarter more.
+    """
+    if jobs == 1:
+        yield from (work(*task) for task in tasks)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        yield from pool.map(work, *zip(*tasks, strict=True))
 
 
 def main() -> None:
@@ -177,20 +213,19 @@ def main() -> None:
     parser.add_argument("--full", default=FULL, help="what the others are compared with")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--subjects", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, which share the cores")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "methods")
     options = parser.parse_args()
     began = time.perf_counter()
+    tasks = [
+        (options.out, world, labels_of(world, options), seed, options.subjects)
+        for world in options.worlds
+        for seed in options.seeds
+    ]
+    measured = in_processes(measure_seed, tasks, options.jobs)
     tables = []
     for world in options.worlds:
-        labels = options.methods or available(CELLS)
-        if world == "standard" and not options.methods:
-            labels = [*labels, *available(OWN)]
-            labels = [*labels, *(available(ABLATIONS) if options.ablations else ())]
-        if options.full not in labels:
-            labels = [options.full, *labels]
-        table = measure_world(
-            options.out, world, labels, options.seeds, options.subjects, options.full
-        )
+        table = table_of(world, [next(measured) for _ in options.seeds], options.full)
         tables.append(table)
         columns = ["row", "top1", "top1_low", "top1_high", "top5"]
         columns += ["difference", "difference_low", "difference_high"]
