@@ -93,6 +93,7 @@ def test_text_part_of_the_loss(problem: TinyProblem, weight: float | None, tmp_p
     atms = ATMS(text_weight=weight, **QUICK).fit(problem.train, bank, progress=False)
     share = 0.01 if weight is None else weight
     assert atms.text_weight_ == share
+    assert atms.training_["text_encoder"] == "tiny-0"
     ids = atms.train_stimuli_[:7]  # three exemplars of two concepts, and one more
     targets = atms._targets(bank, ids)
     assert targets["text"].shape == (1, 7, 24)

@@ -63,6 +63,21 @@ def unit(vectors: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [({}, "narrow"), ({**PLAIN, "text_weight": 0.0, "text_modulation": "none"}, None)],
+    ids=["read", "not read"],
+)
+def test_the_protocol_names_the_encoder_of_the_names_that_were_read(
+    problem: TinyProblem, params: dict[str, Any], expected: str | None
+) -> None:
+    bank = with_narrow_names(problem.bank)
+    decoder = BVSA(**{**QUICK, **params}).fit(problem.train, bank, progress=False)
+    protocol = decoder.evaluate(problem.test, bank).protocol
+    assert protocol.text_encoder == expected
+    assert protocol.image_encoder == problem.bank.provenance["encoder"]["id"]
+
+
 # -------------------------------------------------------------------------------------- levels
 def test_rows_are_peak_by_kernel() -> None:
     decoder = BVSA()

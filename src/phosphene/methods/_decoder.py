@@ -406,6 +406,10 @@ class Decoder(RankingMixin, BaseEstimator):  # type: ignore[misc]
         """What was held out of the training data, in the protocol's words."""
         return "none"
 
+    def _reads_names(self) -> bool:
+        """Whether training or scoring needs the vectors of the concepts' names."""
+        return False
+
     def _score_rule(self) -> str:
         """What a score is, in the protocol's words."""
         return "cosine"

@@ -66,7 +66,6 @@ class ModulatedDecoder(ContrastiveDecoder):
         return bool(self._setting("text_modulation") != "none")
 
     def _reads_names(self) -> bool:
-        """Whether training or scoring needs the names' vectors."""
         return self._uses_names()
 
     # --------------------------------------------------------------------- training

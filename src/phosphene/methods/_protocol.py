@@ -79,7 +79,7 @@ def training_facts(
         "selection": decoder._selection_rule(),
         "library_version": phosphene.__version__,
         "git_commit": git_commit(),
-        **_encoder(bank),
+        **_encoders(bank, names=decoder._reads_names()),
         "seconds": time.perf_counter() - started,
     }
     plain: dict[str, Any] = jsonable(facts)
@@ -196,17 +196,20 @@ def _simulation(recording: Recording) -> dict[str, Any]:
     return {}
 
 
-def _encoder(bank: FeatureBank) -> dict[str, Any]:
-    """Who made the vectors, under the protocol's names."""
-    origin = bank.provenance.get("encoder") or {}
-    if not isinstance(origin, Mapping):
-        origin = {"id": str(origin)}
-    kind = "text" if bank.provenance.get("kind") == "text" else "image"
+def _encoders(bank: FeatureBank, *, names: bool) -> dict[str, Any]:
+    """Who made the vectors, under the protocol's names; with those of ``names`` that were read."""
     found: dict[str, Any] = dict.fromkeys(
         ("image_encoder", "image_encoder_hash", "text_encoder", "text_encoder_hash")
     )
-    found[f"{kind}_encoder"] = origin.get("id")
-    found[f"{kind}_encoder_hash"] = origin.get("weights_hash")
+    parts = {"text" if bank.provenance.get("kind") == "text" else "image": bank}
+    if names and bank.text is not None:
+        parts["text"] = bank.text
+    for kind, part in parts.items():
+        origin = part.provenance.get("encoder") or {}
+        if not isinstance(origin, Mapping):
+            origin = {"id": str(origin)}
+        found[f"{kind}_encoder"] = origin.get("id")
+        found[f"{kind}_encoder_hash"] = origin.get("weights_hash")
     return found
 
 

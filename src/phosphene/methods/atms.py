@@ -108,6 +108,9 @@ class ATMS(ContrastiveDecoder):
             targets["text"] = bank.text_vectors(ids)[None]
         return targets
 
+    def _reads_names(self) -> bool:
+        return self.text_weight_ > 0
+
     def _weight(self, bank: FeatureBank) -> float:
         if self.text_weight is not None and not 0 <= self.text_weight <= 1:
             raise DataError(
