@@ -81,8 +81,8 @@ INTRO = (
     "Simulated people look at pictures of concepts that neither the decoders nor the generator "
     "have seen. The generator is small and was trained for this demonstration on drawings of the "
     "other concepts: what it shows of an unseen one is what it makes of the decoded features. "
-    "Networks that compare are of the family that stage 2 optimises; pixels, position and size are "
-    "measured without any network."
+    "Networks that compare are of the family that stage 2 optimises; pixels are measured without "
+    "any network, position and size by one of another kind, trained on pictures of known layout."
 )
 
 
