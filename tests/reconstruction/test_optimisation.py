@@ -110,7 +110,7 @@ def test_the_steps_are_those_of_adam() -> None:
 
 def test_queries_do_not_influence_one_another() -> None:
     z, c, _, targets = problem(3)
-    search = Search(iterations=20, patience=4, lr=0.3)
+    search = Search(iterations=20, patience=4, lr=0.3, latent_weight=0.02)
     together = optimise(render, look, z, c, targets, search)
 
     def only(row: int) -> Found:
