@@ -140,3 +140,29 @@ def test_impossible_settings_are_refused(
     with pytest.raises(DataError, match=message):
         decoder.fit(problem.train, problem.bank, progress=False)
     assert not hasattr(decoder, "modules_")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_signals_may_be_rounded_before_they_are_smoothed(
+    problem: TinyProblem, monkeypatch: pytest.MonkeyPatch, smoothing: float
+) -> None:
+    low = {"precision": "bf16", "smoothing_probability": smoothing}
+    kept: list[torch.dtype] = []
+    augment = NeuroBridge._augment
+
+    def note(self: NeuroBridge, brain: torch.Tensor) -> torch.Tensor:
+        kept.append(brain.dtype)
+        return augment(self, brain)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NeuroBridge, "_augment", note)
+        rounded = fit(problem, **low)
+        assert set(kept) == {torch.bfloat16}
+        patch.setattr(NeuroBridge, "_takes_rounded", False)
+        late = fit(problem, **low)
+        assert kept[-1] == torch.float32
+    first, second = (d.history_["loss"].to_numpy() for d in (rounded, late))
+    if smoothing:
+        np.testing.assert_allclose(first, second, rtol=2e-3)
+    else:
+        assert np.array_equal(first, second)

@@ -67,6 +67,7 @@ def test_defaults_and_registration() -> None:
     assert _registry.get("method", "ssr") is SSR
     assert (ssr.views, ssr.gallery) == (VIEWS, "original")
     assert (ssr.reconstruction_weight, ssr.warm_up, ssr.mask_ratio) == (0.5, 5, 0.5)
+    assert (ssr.augmented_trials, ssr.reconstructed_trials) == (128, 64)
     assert (ssr.lr, ssr.batch_size, ssr.epochs, ssr.projection) == (1e-4, 1024, 50, 512)
 
 
@@ -82,50 +83,72 @@ SWITCHES: list[tuple[dict[str, Any], set[str], int]] = [
 ]
 
 
+@pytest.mark.parametrize("shown", [None, [3, 3, 1, 2, 2, 0, 5, 6]])
 @pytest.mark.parametrize(("changes", "modules", "n_terms"), SWITCHES)
 def test_loss_is_the_mean_of_the_contrasts_plus_weighted_reconstructions(
-    problem: TinyProblem, changes: dict[str, Any], modules: set[str], n_terms: int
+    problem: TinyProblem,
+    changes: dict[str, Any],
+    modules: set[str],
+    n_terms: int,
+    shown: list[int] | None,
 ) -> None:
-    ssr = fit(problem, epochs=1, **changes)
+    ssr = fit(problem, epochs=1, augmented_trials=4, reconstructed_trials=3, **changes)
     assert set(ssr.modules_) == MODULES | modules
-    ssr._on_epoch_start(1)
     stream = torch.Generator().manual_seed(0)
     b, a, o = torch.randn(8, 512, generator=stream), *torch.randn(2, 8, 24, generator=stream)
-    targets = {"image": a, "original": o} if n_terms > 1 else {"image": a}
     project = ssr.modules_["image_projector"]
     pa, po = project(a), project(o)
-    brain = InfoNCE("target", "softplus")
-    contrasts = [brain(b, pa), brain(b, po), InfoNCE("both", "fixed", 1 / 0.07)(pa, po)]
-    expected = torch.stack(contrasts[:n_terms]).mean()
-    torch.manual_seed(9)
-    for name in ("image_reconstruction", "brain_reconstruction"):
-        if name in modules:
-            first = (pa[:2], b[:2])  # a quarter of the batch, which is in random order
-            pair = first if name == "image_reconstruction" else first[::-1]
+    # Where there is an anchor, the first trials of a batch meet augmented pictures.
+    n = 8 if n_terms == 1 else 4
+    targets = {"image": a[:n], "original": o} if n_terms > 1 else {"image": a}
+    ids = None if shown is None else torch.tensor(shown)
+    if ids is not None:
+        targets["stimulus"] = ids
+    few = None if ids is None else ids[:n]
+    brain, pictures = InfoNCE("target", "softplus"), InfoNCE("both", "fixed", 1 / 0.07)
+    contrasts = [brain(b[:n], pa[:n], few), brain(b, po, ids), pictures(pa[:n], po[:n], few)]
+    contrast = torch.stack(contrasts[:n_terms]).mean()
+    on = [one for one in ("image_reconstruction", "brain_reconstruction") if one in modules]
+    ssr._on_epoch_start(1)
+    for step in range(1, 4):  # the two take turns
+        expected = contrast
+        torch.manual_seed(9)
+        if on:
+            name = on[step % len(on)]
+            pair = (pa[:3], b[:3]) if name == "image_reconstruction" else (b[:3], pa[:3])
             scaled = (x / x.square().mean(1, keepdim=True).sqrt() for x in pair)
-            expected = expected + 0.4 * 0.5 * ssr.modules_[name](*scaled)
-    torch.manual_seed(9)
-    torch.testing.assert_close(ssr._loss(b, targets, torch.arange(8)), expected)
+            expected = expected + 0.4 * 0.5 * len(on) * ssr.modules_[name](*scaled)
+        torch.manual_seed(9)
+        torch.testing.assert_close(ssr._loss(b, targets, torch.arange(8)), expected)
 
 
-def test_share_of_the_batch_that_is_reconstructed(
+def test_trials_of_a_batch_that_meet_augmented_pictures(
     problem: TinyProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    forward = MaskedReconstruction.forward
+    compared: list[int] = []
+    forward, contrast = MaskedReconstruction.forward, InfoNCE.forward
 
     def note(self: Any, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         rows.append(len(own))
         return forward(self, own, other)
 
+    def watch(self: Any, z: torch.Tensor, v: torch.Tensor, ids: Any = None) -> torch.Tensor:
+        compared.append(len(z))
+        return contrast(self, z, v, ids)
+
     monkeypatch.setattr(MaskedReconstruction, "forward", note)
-    fit(problem, epochs=1, batch_size=50, reconstruction_share=0.5)
-    assert set(rows) == {25, 4}  # of 50, and of the 8 that are left of 108
+    monkeypatch.setattr(InfoNCE, "forward", watch)
+    fit(problem, epochs=1, batch_size=50, augmented_trials=20, reconstructed_trials=10)
+    assert rows == [10, 10, 8]  # 8 are left of 108
+    assert sorted(compared) == [8, 8, 8, 20, 20, 20, 20, 50, 50]  # brain and original: all
     rows.clear()
-    fit(problem, epochs=1, batch_size=54, reconstruction_share=1.0)
-    assert set(rows) == {54}
-    with pytest.raises(DataError, match="share of the batch"):
-        fit(problem, reconstruction_share=0.0)
+    compared.clear()
+    fit(problem, epochs=1, batch_size=54, augmented_trials=None, reconstructed_trials=None)
+    assert set(rows) == set(compared) == {54}
+    compared.clear()
+    fit(problem, epochs=1, batch_size=54, augmented_trials=20, anchor=False)
+    assert set(compared) == {54}  # the only contrast there is
 
 
 def test_weight_of_reconstruction_grows_over_the_warm_up() -> None:
@@ -215,6 +238,8 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(
         ({"views": ("mean_of",), "gallery": "augmented"}, "two views"),
         ({"anchor": False, "stop_gradient": True}, "no anchor"),
         ({"warm_up": -1}, "negative"),
+        ({"augmented_trials": 1}, "augmented_trials"),
+        ({"reconstructed_trials": 0}, "reconstructed_trials"),
         ({"mask_ratio": 0.0}, "mask_ratio"),
         ({"reconstructor": "rnn"}, "unknown reconstructor"),
     ],

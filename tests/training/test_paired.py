@@ -45,6 +45,9 @@ def test_levels_are_picked_per_trial(bank: FeatureBank, make_recording: Make) ->
     every = data.select_targets(stimulus, {"image": None})["image"]
     torch.testing.assert_close(every, table[:, stimulus])
     torch.testing.assert_close(data.select_targets(stimulus, {})["image"], table[0][stimulus])
+    # Levels of the first trials: these alone get vectors.
+    first = data.select_targets(stimulus, {"image": torch.tensor([1, 0])})["image"]
+    assert torch.equal(first, mixed[:2])
 
 
 def test_an_epoch_is_every_trial_once_in_an_order_of_its_own(

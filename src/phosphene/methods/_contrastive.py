@@ -326,13 +326,16 @@ class ContrastiveDecoder(GalleryEmbedder, AdaptableDecoder):
             return None
         return None if type(encoder).prepare is BrainEncoder.prepare else encoder.prepare
 
+    # Whether `_augment` and `_forward`, where they are its own, take signals rounded to bf16.
+    _takes_rounded: ClassVar[bool] = False
+
     def _signal_dtype(self, precision: str) -> torch.dtype:
         """bf16 where the encoder would round its input to it in any case, else float32."""
-        own = ContrastiveDecoder
-        untouched = type(self)._augment is own._augment and type(self)._forward is own._forward
+        own, kind = ContrastiveDecoder, type(self)
+        untouched = kind._augment is own._augment and kind._forward is own._forward
         encoder = self.modules_["encoder"]
         rounded = isinstance(encoder, BrainEncoder) and encoder.starts_with_product
-        low = precision == "bf16" and untouched and rounded
+        low = precision == "bf16" and rounded and (untouched or kind._takes_rounded)
         return torch.bfloat16 if low else torch.float32
 
     # --------------------------------------------------------------------- fitting

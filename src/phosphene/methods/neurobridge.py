@@ -100,6 +100,9 @@ class NeuroBridge(ContrastiveDecoder):
     batch_size: int = 1024
     epochs: int = 50
 
+    # Rounded, then smoothed and rounded again, or rounded once: the same within bf16.
+    _takes_rounded: ClassVar[bool] = True
+
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "no image augmentation": {"views": ("original",)},
         "no EEG augmentation": {"smoothing_probability": 0.0},

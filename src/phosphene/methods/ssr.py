@@ -12,6 +12,7 @@ choice and marked [ours].
         adamw(lr=1e-4).step(loss)
     contrast(x, y): cross-entropy of s * x @ unit(y).T, mean of both directions
     reconstruct:    1 - cosine of hidden tokens (16 tokens of 32 numbers, half of them hidden)
+    rows: all for contrast(b, o), 128 for both contrasts with a, 64 for the reconstructions
     score(x, candidate) = cosine(b, o(candidate))
 
 Where we chose, and where we differ:
@@ -21,10 +22,15 @@ Where we chose, and where we differ:
 - b is compared as in NeuroBridge: image side of unit length, scale 2.73. For a with o both sides
   are of unit length and the scale is 1/0.07, as in CLIP: the length of a picture's vector means
   nothing, and cosines alone are too small for a scale of 2.73 [ours].
+- All of a batch is compared with the original, which candidates are scored by; 128 random trials
+  of it are compared with the augmented picture, and their pictures with each other
+  (``augmented_trials``; None for all). In simulated worlds 64 were enough. Without the anchor all
+  trials meet the augmented picture [ours].
 - The reconstructors, their loss, its weight .5 for each of the two and its linear ramp over 5
   epochs are [ours]: `phosphene.objectives.masked`. For speed they are small (32 wide, one head),
-  hide the same tokens in all rows of a batch, positions enter keys but not values, and a step
-  reconstructs a random quarter of its batch (``reconstruction_share``).
+  hide the same tokens in all rows of a batch, positions enter keys but not values, a step
+  reconstructs 64 trials (``reconstructed_trials``), and where both reconstruct they take turns,
+  step by step, at twice the weight: the same loss in expectation.
 - Gradients reach the projector through the anchor too unless ``stop_gradient=True`` [ours].
 - Optimiser, batch size, number of epochs and smoothing are NeuroBridge's [ours].
 - The epoch is chosen by accuracy on held-out training concepts [ours].
@@ -36,7 +42,6 @@ and the other settings agree: modules are initialised by name, and what is off i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -53,6 +58,7 @@ from phosphene.objectives._unit import unit
 from phosphene.objectives.infonce import InfoNCE
 from phosphene.objectives.masked import MaskedReconstruction, Reconstructor, mean_square_one
 from phosphene.stimuli.bank import FeatureBank
+from phosphene.training.paired import Picks
 
 _NO_MASKING: Mapping[str, Any] = {"image_reconstruction": False, "brain_reconstruction": False}
 
@@ -81,8 +87,11 @@ class SSR(NeuroBridge):
         Reconstruct the masked vector of the augmented picture, from the brain's.
     brain_reconstruction : bool
         Reconstruct the masked vector of the brain, from the augmented picture's.
-    reconstruction_share : float
-        Share of a batch's trials that a step reconstructs; the same loss in expectation.
+    augmented_trials : int or None
+        How many of a batch's trials are compared with the augmented picture, where there is an
+        anchor to compare all with; None for all.
+    reconstructed_trials : int or None
+        How many of these are reconstructed in a step; None for all.
     reconstruction_weight : float
         Of each of the two beside the contrast.
     warm_up : int
@@ -105,7 +114,8 @@ class SSR(NeuroBridge):
     stop_gradient: bool = False
     image_reconstruction: bool = True
     brain_reconstruction: bool = True
-    reconstruction_share: float = 0.25
+    augmented_trials: int | None = 128
+    reconstructed_trials: int | None = 64
     reconstruction_weight: float = 0.5
     warm_up: int = 5
     mask_ratio: float = 0.5
@@ -113,6 +123,8 @@ class SSR(NeuroBridge):
 
     # Share of the reconstructions' weight that the current epoch has.
     _ramp: float = field(init=False, default=1.0)
+    # Steps since the epoch's start, and its number: which reconstruction is next.
+    _turn: int = field(init=False, default=0)
 
     ablations: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "baseline": {"anchor": False, **_NO_MASKING},
@@ -133,12 +145,14 @@ class SSR(NeuroBridge):
                 "reconstruction_weight and warm_up cannot be negative",
                 found=f"{self.reconstruction_weight}, {self.warm_up}",
             )
-        if not 0 < self.reconstruction_share <= 1:
-            raise DataError(
-                "reconstruction_share is a share of the batch",
-                found=self.reconstruction_share,
-                expected="above 0, at most 1",
-            )
+        for name in ("augmented_trials", "reconstructed_trials"):
+            value = getattr(self, name)
+            if value is not None and value < 2:
+                raise DataError(
+                    f"{name} is a number of a batch's trials",
+                    found=value,
+                    expected="2 or more, or None for all",
+                )
         if self.stop_gradient and not self.anchor:
             raise DataError(
                 "there is no anchor to stop gradients at",
@@ -185,6 +199,14 @@ class SSR(NeuroBridge):
 
     def _on_epoch_start(self, epoch: int) -> None:
         self._ramp = min(1.0, (epoch + 1) / self.warm_up) if self.warm_up else 1.0
+        self._turn = epoch  # an epoch of one step has another turn than the one before
+
+    def _pick_views(self, index: torch.Tensor) -> Picks:
+        if not self.anchor:
+            return super()._pick_views(index)
+        # A batch is in random order: its first trials stand for all.
+        n = _at_most(self.augmented_trials, len(index))
+        return {"image": torch.zeros(n, dtype=torch.long, device=index.device)}
 
     def _loss(self, z: Any, targets: dict[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
         modules, ids = self.modules_, targets.get("stimulus")
@@ -195,15 +217,24 @@ class SSR(NeuroBridge):
         compared = long if self.normalise == "none" else short
         if self.stop_gradient:
             compared, short = ({**v, "original": v["original"].detach()} for v in (compared, short))
-        terms = [modules["objective"](z, v, ids) for v in compared.values()]
+        n = len(short["image"])
+        few, known = z[:n], None if ids is None else ids[:n]
+        terms = [modules["objective"](few, compared["image"], known)]
+        if self.anchor:
+            terms.append(modules["objective"](z, compared["original"], ids))
         if "image_objective" in modules:
-            terms.append(modules["image_objective"](short["image"], short["original"], ids))
+            terms.append(modules["image_objective"](short["image"], short["original"][:n], known))
         loss: torch.Tensor = sum(terms[1:], terms[0]) / len(terms)
         if names := self._reconstructions():
-            # The two share their inputs, of a mean square of 1. A batch is in random order.
-            n = math.ceil(self.reconstruction_share * len(z))
-            pair = (short["image"][:n] * z.shape[1] ** 0.5, mean_square_one(z[:n]))
-        for name in names:
-            own, other = pair if name == "image_reconstruction" else pair[::-1]
-            loss = loss + self._ramp * self.reconstruction_weight * modules[name](own, other)
+            # They take turns, step by step, with all of the weight.
+            name, self._turn = names[self._turn % len(names)], self._turn + 1
+            n = _at_most(self.reconstructed_trials, n)
+            picture, brain = short["image"][:n] * z.shape[1] ** 0.5, mean_square_one(few[:n])
+            own, other = (brain, picture) if name == "brain_reconstruction" else (picture, brain)
+            weight = self._ramp * self.reconstruction_weight * len(names)
+            loss = loss + weight * modules[name](own, other)
         return loss
+
+
+def _at_most(limit: int | None, n: int) -> int:
+    return n if limit is None else min(limit, n)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from phosphene._matmul import Linear, affine
+from phosphene._matmul import Linear
 from phosphene.errors import DataError
 from phosphene.objectives._unit import unit
 
@@ -53,7 +53,7 @@ class MaskedReconstruction(nn.Module):
     mask_ratio : float
         Share of the tokens that are hidden, above 0 and at most 1; at least one is.
     reconstructor : {"attention", "mlp"}
-        "attention": one block in which hidden tokens (a learned token plus position) attend to the
+        "attention": one block in which hidden tokens (a learned vector per position) attend to the
         other vector's tokens and to the visible ones, then a feed-forward layer and a linear
         layer back. Keys are linear in the tokens, plus a position. "mlp": one hidden layer of D
         on both vectors side by side, with learned numbers in the place of what is hidden.
@@ -61,8 +61,6 @@ class MaskedReconstruction(nn.Module):
         Tokens of a vector; fewer where that does not divide its width.
     hidden : int
         Width of the attention block.
-    heads : int
-        Attention heads, a divisor of ``hidden``.
     scaled_inputs : bool
         The vectors come with a mean square of 1 and need not be scaled again.
 
@@ -83,7 +81,6 @@ class MaskedReconstruction(nn.Module):
         *,
         max_tokens: int = 16,
         hidden: int = 32,
-        heads: int = 1,
         scaled_inputs: bool = False,
     ) -> None:
         super().__init__()
@@ -102,7 +99,7 @@ class MaskedReconstruction(nn.Module):
         self.n_masked = max(1, round(mask_ratio * self.tokens))
         token = width // self.tokens
         self.fill: nn.Module = (
-            _CrossAttention(self.tokens, token, hidden, heads)
+            _CrossAttention(self.tokens, token, hidden)
             if reconstructor == "attention"
             else _Perceptron(self.tokens, token)
         )
@@ -129,10 +126,8 @@ class MaskedReconstruction(nn.Module):
         with torch.autocast(own.device.type, enabled=False):
             predicted = self.fill(mine, theirs, masked, visible)
             target = mine.detach().index_select(1, masked).flatten(0, 1)
-            # By its parts: no vector is scaled, and nothing is kept of the target's length.
-            lengths = predicted.norm(dim=1) * target.norm(dim=1)
-            cosine: torch.Tensor = (predicted * target).sum(1) / lengths.clamp_min(1e-8)
-            return 1 - cosine.mean()
+            cosines: torch.Tensor = (unit(predicted) * unit(target)).sum()
+            return 1 - cosines / len(target)
 
     def draw(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Numbers of the hidden and of the visible tokens of a batch."""
@@ -154,24 +149,20 @@ def mean_square_one(x: torch.Tensor) -> torch.Tensor:
 class _CrossAttention(nn.Module):
     """One block: hidden tokens ask, the other vector and the visible tokens answer.
 
-    What is asked depends on positions alone, so that it is the same for all rows. Queries times
-    keys are therefore one linear map of the tokens, ``(q W_k) x``, and neither keys nor values are
-    made: tokens are mixed first and mapped then, by values and output in one matrix.
+    What a hidden token asks depends on its position alone, so that queries are learned vectors, the
+    same for all rows. Queries times keys are therefore one linear map of the tokens, ``(q W_k) x``,
+    and neither keys nor values are made: tokens are mixed first and mapped then, by values and
+    output in one matrix.
     """
 
-    def __init__(self, tokens: int, token: int, hidden: int, heads: int) -> None:
+    def __init__(self, tokens: int, token: int, hidden: int) -> None:
         super().__init__()
-        if hidden % heads:
-            raise DataError("heads share the hidden width", found=f"{hidden} in {heads} heads")
-        self.tokens, self.heads, self.each = tokens, heads, hidden // heads
-        self.mask = nn.Parameter(0.02 * torch.randn(hidden))
-        self.position = nn.Parameter(0.5 * torch.randn(tokens, hidden))
-        self.other_keys = nn.Parameter(0.5 * torch.randn(tokens, hidden))
-        self.own_keys = nn.Parameter(0.5 * torch.randn(tokens, hidden))
-        self.asks = nn.LayerNorm(hidden)
-        self.query = Linear(hidden, hidden)
+        self.tokens = tokens
+        self.query = nn.Parameter(torch.randn(tokens, hidden) / hidden**0.5)
         self.key = Linear(token, hidden, bias=False)
-        self.out = Linear(heads * token, hidden)
+        self.place = nn.Parameter(0.5 * torch.randn(2 * tokens, hidden))  # of other, then of own
+        self.state = nn.Parameter(0.5 * torch.randn(tokens, hidden))
+        self.out = Linear(token, hidden)
         self.feed = nn.Sequential(
             nn.LayerNorm(hidden), Linear(hidden, 2 * hidden), nn.GELU(), Linear(2 * hidden, hidden)
         )
@@ -186,25 +177,17 @@ class _CrossAttention(nn.Module):
     ) -> torch.Tensor:
         """Reconstructed tokens (B * masked, token width)."""
         n, asked = len(own), len(masked)
-        context = torch.cat([other, own.index_select(1, visible)], dim=1)
-        place = torch.cat([self.other_keys, self.own_keys.index_select(0, visible)])
-        states = self.mask + self.position.index_select(0, masked)
-        queries = self.query(self.asks(states)).view(asked, self.heads, self.each)
-        queries = queries / self.each**0.5
-        # (asked * heads, token width) and (context, asked * heads).
-        by_token = torch.einsum("ahd,hdt->aht", queries, self._heads(self.key.weight.T).mT)
-        by_place = torch.einsum("ahd,hcd->cah", queries, self._heads(place))
-        scores = affine(context.flatten(0, 1), by_token.flatten(0, 1))
-        scores = scores.view(n, len(place), -1) + by_place.flatten(1)
-        mixed = torch.bmm(scores.softmax(1).mT, context)
-        x = self.out(mixed.view(n * asked, -1)).view(n, asked, -1) + states
+        context = torch.cat([other, own], dim=1)
+        query = self.query.index_select(0, masked)
+        by_token = query @ self.key.weight
+        # Hidden tokens do not answer.
+        by_place = (query @ self.place.T).index_fill(1, masked + self.tokens, -torch.inf)
+        scores = torch.baddbmm(by_place.expand(n, -1, -1), by_token.expand(n, -1, -1), context.mT)
+        mixed = torch.bmm(scores.softmax(2), context).flatten(0, 1)
+        x = self.out(mixed).view(n, asked, -1) + self.state.index_select(0, masked)
         x = x.flatten(0, 1)
         filled: torch.Tensor = self.back(x + self.feed(x))
         return filled
-
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        """(rows, hidden) as (heads, rows, hidden / heads)."""
-        return x.view(len(x), self.heads, self.each).transpose(0, 1)
 
 
 class _Perceptron(nn.Module):

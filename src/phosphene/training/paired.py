@@ -25,7 +25,8 @@ from phosphene.training.sources import Prepare, Resident, Source, Streamed, resi
 
 logger = get_logger(__name__)
 
-# For each target by name: the level of every trial (B,), one level for all, or None for all levels.
+# For each target by name: the level of every trial (B,), or of the first trials, which alone get a
+# vector then; one level for all; or None for all levels.
 Picks = Mapping[str, torch.Tensor | int | None]
 
 
@@ -44,8 +45,9 @@ class Batch:
     stimulus : torch.Tensor of int, shape (B,)
         Row numbers of ``PairedData.stimuli``.
     targets : dict of str to torch.Tensor
-        By name: (B, d) at the level picked, or (levels, B, d). ``"stimulus"`` repeats the stimulus
-        index where a stimulus occurs in several trials, for the multi-positive mask.
+        By name: (B, d) at the level picked, or (levels, B, d); fewer rows where levels of the first
+        trials alone were picked. ``"stimulus"`` repeats the stimulus index where a stimulus occurs
+        in several trials, for the multi-positive mask.
     """
 
     brain: torch.Tensor
@@ -206,8 +208,9 @@ class PairedData:
             elif isinstance(level, int):
                 chosen[name] = table[level].index_select(0, stimulus)
             else:
+                shown = stimulus[: len(level)]
                 chosen[name] = table.flatten(0, 1).index_select(
-                    0, level.to(stimulus.dtype) * table.shape[1] + stimulus
+                    0, level.to(stimulus.dtype) * table.shape[1] + shown
                 )
         return chosen
 
