@@ -496,3 +496,17 @@ def test_impossible_wishes_are_refused_before_training(
     ):
         with pytest.raises((DataError, UnknownNameError), match=words):
             fit(problem, **params)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"shared_trunk": False}, {"text_modulation": _modulation.FITTED[0]}]
+)
+def test_signals_kept_in_bf16_train_to_the_same_bits(
+    problem: TinyProblem, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    half = fit(problem, precision="bf16", **changes)
+    assert half._signal_dtype("bf16") == torch.bfloat16
+    monkeypatch.setattr(BVSA, "_takes_rounded", False)
+    full = fit(problem, precision="bf16", **changes)
+    for name, value in full.modules_.state_dict().items():
+        assert torch.equal(value, half.modules_.state_dict()[name]), name

@@ -116,7 +116,7 @@ class ModulatedDecoder(ContrastiveDecoder):
         gallery = self._gallery(bank, [data.stimuli[i] for i in stimuli.tolist()])
         self.modules_.eval()
         z = [
-            self._forward(data.source.take(part), data.subject[part])
+            self._forward(data.source.take(part).float(), data.subject[part])
             for part in torch.split(rows, _ROWS)
         ]
         placed = {name: torch.as_tensor(value).to(data.device) for name, value in gallery.items()}

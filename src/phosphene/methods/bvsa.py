@@ -119,6 +119,7 @@ class BVSA(parts.PresetDecoder):
     temperature: Temperature = "softplus"
 
     needs_text: ClassVar[bool] = True
+    _takes_rounded: ClassVar[bool] = True  # nothing is between the signals and an encoder
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "seed": {"text_weight": 0.0, "text_modulation": "oracle_outer"},
         "code": {
